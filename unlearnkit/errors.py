@@ -1,0 +1,99 @@
+"""Every error that unlearnkit raises on purpose.
+
+::
+
+    UnlearnKitError
+    ├── DataError (ValueError)              rows, targets, weights or ids that cannot be used
+    │   ├── DataTypeError (TypeError)       ... because they are of the wrong kind
+    │   └── SchemaError                     ... because they do not fit the schema of the model
+    ├── UnknownRecordError (LookupError)    an id that no record of the model has
+    ├── ParameterError (ValueError)         an option of the estimator that makes no sense
+    │   └── CapabilityError                 ... that the wrapped model cannot honour exactly
+    ├── AdapterError
+    │   ├── UnsupportedModelError (TypeError)   no plugin claims the model
+    │   ├── MissingPluginError                  the plugin that would is not installed, or broken
+    │   └── AdapterConflictError                several plugins claim it
+    ├── TrainingError (RuntimeError)        a step failed; carries shard and slice
+    ├── EnvironmentChangedError (RuntimeError)  training on would mix two environments
+    ├── NoConstituentError (RuntimeError)   every shard abstains, nothing can be predicted
+    └── StateError (ValueError)             stored bytes that are not what they claim to be
+
+Each message says what was wrong, what was left unchanged, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class UnlearnKitError(Exception):
+    """Root of the tree: catch this to catch all that unlearnkit raises."""
+
+
+class DataError(UnlearnKitError, ValueError):
+    """Rows, targets, weights or ids that cannot be used."""
+
+
+class DataTypeError(DataError, TypeError):
+    """Data of a kind that no model takes, such as a dict in a cell."""
+
+
+class SchemaError(DataError):
+    """Data that does not fit the schema that the model is held to."""
+
+
+class UnknownRecordError(UnlearnKitError, LookupError):
+    """An id that no record of the model has, or that is of another type."""
+
+
+class ParameterError(UnlearnKitError, ValueError):
+    """An option that makes no sense."""
+
+
+class CapabilityError(ParameterError):
+    """An option that the wrapped model cannot honour while forgetting stays exact."""
+
+
+class AdapterError(UnlearnKitError):
+    """No single plugin can wrap the model."""
+
+
+class UnsupportedModelError(AdapterError, TypeError):
+    """No installed plugin claims the type of the model."""
+
+
+class MissingPluginError(AdapterError):
+    """The plugin for the model is not installed, or failed to import."""
+
+
+class AdapterConflictError(AdapterError):
+    """Several plugins claim the same type."""
+
+
+class TrainingError(UnlearnKitError, RuntimeError):
+    """A step of the build failed in the wrapped framework.
+
+    Attributes
+    ----------
+    shard, slice : int or None
+        Where it happened, None outside a build.
+    """
+
+    def __init__(self, message: str, shard: int | None = None, slice: int | None = None) -> None:
+        super().__init__(message)
+        self.shard = shard
+        self.slice = slice
+
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, int | None, int | None]]:
+        """Keep shard and slice on the way back from a worker process."""
+        return type(self), (self.args[0], self.shard, self.slice)
+
+
+class EnvironmentChangedError(UnlearnKitError, RuntimeError):
+    """A step would train on from a state that other library versions have made."""
+
+
+class NoConstituentError(UnlearnKitError, RuntimeError):
+    """Every shard abstains, so there is nothing to predict with."""
+
+
+class StateError(UnlearnKitError, ValueError):
+    """Stored bytes that are not what they claim to be; nothing in them was executed."""

@@ -1,0 +1,165 @@
+"""Fingerprints: one digest over the parameters of a model and the code that they name.
+
+Two models with equal fingerprints train alike; a changed parameter or a changed user function gives another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import site
+import sysconfig
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from unlearnkit.errors import ParameterError
+
+NEUTRAL = frozenset({"verbose", "n_jobs"})
+_LIBRARY_PATHS = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *site.getsitepackages()})
+
+
+def fingerprint(model: object, *, neutral: Iterable[str] = NEUTRAL) -> str:
+    """A hex digest over all parameters of `model`, and over the code of user functions and classes among them.
+
+    Parameters
+    ----------
+    model : object
+        Anything with ``get_params``; nested models, containers, arrays, functions and classes are followed.
+    neutral : iterable of str
+        Parameters that never change a result, left out at every depth.
+
+    Raises
+    ------
+    ParameterError
+        For a live random generator (it changes with use), or a value with no stable description.
+
+    Examples
+    --------
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> fingerprint(DecisionTreeClassifier()) == fingerprint(DecisionTreeClassifier(max_depth=2))
+    False
+    """
+    digest = hashlib.sha256()
+    for token in _describe(model, frozenset(neutral), "model"):
+        digest.update(len(token).to_bytes(8, "big") + token)
+    return digest.hexdigest()
+
+
+def code_identity(code: Callable[..., Any] | type) -> bytes:
+    """The importable name of a function or class and, for code of the user's own, a digest of its source.
+
+    Library code goes by its name: the version is part of the recorded environment.
+    """
+    name = f"{code.__module__}:{code.__qualname__}"
+    return name.encode() if _is_library(code.__module__) else f"{name}:{_source_digest(code)}".encode()
+
+
+@lru_cache(maxsize=1024)
+def _is_library(module: str) -> bool:
+    import sys
+
+    path = getattr(sys.modules.get(module), "__file__", None)
+    builtin = path is None and module != "__main__"
+    return builtin or (path is not None and path.startswith(_LIBRARY_PATHS))
+
+
+def _source_digest(code: Callable[..., Any] | type) -> str:
+    try:
+        text = inspect.getsource(code).encode()
+    except (OSError, TypeError):
+        # Typed at a prompt: no source to be had, so the compiled code stands for it.
+        text = b"".join(_compiled(code))
+    return hashlib.sha256(text).hexdigest()
+
+
+def _compiled(code: Callable[..., Any] | type) -> Iterator[bytes]:
+    if isinstance(code, types.FunctionType):
+        yield code.__code__.co_code
+        yield repr([c for c in code.__code__.co_consts if not isinstance(c, types.CodeType)]).encode()
+        yield repr(code.__code__.co_names).encode()
+    elif isinstance(code, type):
+        for name, member in sorted(vars(code).items()):
+            if isinstance(member, types.FunctionType):
+                yield name.encode()
+                yield from _compiled(member)
+
+
+def _describe(value: object, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+    kind = type(value)
+    if value is None or kind in (bool, int, float, complex, str, bytes):
+        yield f"{kind.__name__}:{value!r}".encode()
+    elif isinstance(value, np.generic):
+        # A numpy scalar means what the Python number means: a grid search hands over either.
+        yield from _describe(value.item(), neutral, where)
+    elif isinstance(value, np.ndarray):
+        yield f"array:{value.dtype.str}:{value.shape}".encode()
+        if value.dtype.hasobject:
+            yield from _describe(value.tolist(), neutral, where)
+        else:
+            yield np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, np.dtype):
+        yield f"dtype:{value.str}".encode()
+    elif isinstance(value, np.random.RandomState | np.random.Generator | np.random.BitGenerator):
+        msg = f"{where} is a live random generator, which changes with use. Give an int; nothing was changed."
+        raise ParameterError(msg)
+    elif isinstance(value, Mapping):
+        yield b"mapping"
+        # Sorted: a dict of parameters means the same in any order.
+        for key in sorted(value, key=repr):
+            yield from _describe(key, neutral, where)
+            yield from _describe(value[key], neutral, f"{where}[{key!r}]")
+        yield b"end"
+    elif isinstance(value, list | tuple):
+        yield b"sequence"
+        for i, item in enumerate(value):
+            yield from _describe(item, neutral, f"{where}[{i}]")
+        yield b"end"
+    elif isinstance(value, set | frozenset):
+        yield b"set"
+        for item in sorted(value, key=repr):
+            yield from _describe(item, neutral, where)
+        yield b"end"
+    elif isinstance(value, partial):
+        yield b"partial"
+        for item in (value.func, value.args, value.keywords):
+            yield from _describe(item, neutral, where)
+    elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
+        yield from _describe_code(value, neutral, where)
+    else:
+        yield from _describe_object(value, neutral, where)
+
+
+def _describe_code(value: Any, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+    if isinstance(value, np.ufunc):
+        yield f"ufunc:{value.__name__}".encode()
+        return
+    yield b"code:" + code_identity(value)
+    cells = getattr(value, "__closure__", None) or ()
+    for cell in cells:
+        yield from _describe(cell.cell_contents, neutral, f"{where} (closure)")
+    if isinstance(value, types.FunctionType):
+        yield from _describe([value.__defaults__, value.__kwdefaults__], neutral, f"{where} (defaults)")
+
+
+def _describe_object(value: Any, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+    """An estimator by its parameters, a plain object by its attributes."""
+    if hasattr(value, "get_params"):
+        state = value.get_params(deep=False)
+    elif isinstance(getattr(value, "__dict__", None), dict):
+        state = vars(value)
+    else:
+        msg = (
+            f"{where} is a {type(value).__name__}, which has no parameters to identify it by. "
+            "Give a class, a function or plain values instead; nothing was changed."
+        )
+        raise ParameterError(msg)
+    yield b"object:" + code_identity(type(value))
+    for name in sorted(state):
+        if name not in neutral:
+            yield name.encode()
+            yield from _describe(state[name], neutral, f"{where}.{name}")
+    yield b"end"
