@@ -1,0 +1,69 @@
+"""Exact machine unlearning for the models you already use.
+
+The names here are resolved when they are first used: a program that reads a ledger pays for no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unlearnkit.adapters import Adapter, hookimpl
+    from unlearnkit.ensemble import SisaEnsemble
+    from unlearnkit.estimators import SISAClassifier, SISARegressor, wrap
+    from unlearnkit.fingerprints import fingerprint
+    from unlearnkit.learner import Batch, Capabilities, Learner, Step
+    from unlearnkit.partition import HashPartition
+    from unlearnkit.receipts import Estimate, Receipt, VerifyReport
+    from unlearnkit.schema import Schema
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Adapter": "adapters",
+    "Batch": "learner",
+    "Capabilities": "learner",
+    "Estimate": "receipts",
+    "HashPartition": "partition",
+    "Learner": "learner",
+    "Receipt": "receipts",
+    "SISAClassifier": "estimators",
+    "SISARegressor": "estimators",
+    "Schema": "schema",
+    "SisaEnsemble": "ensemble",
+    "Step": "learner",
+    "VerifyReport": "receipts",
+    "fingerprint": "fingerprints",
+    "hookimpl": "adapters",
+    "wrap": "estimators",
+}
+
+__all__ = [
+    "Adapter",
+    "Batch",
+    "Capabilities",
+    "Estimate",
+    "HashPartition",
+    "Learner",
+    "Receipt",
+    "SISAClassifier",
+    "SISARegressor",
+    "Schema",
+    "SisaEnsemble",
+    "Step",
+    "VerifyReport",
+    "fingerprint",
+    "hookimpl",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"unlearnkit.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'unlearnkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,73 @@
+"""Blobs: immutable byte strings, named by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from unlearnkit.errors import StateError
+
+
+def blob_name(data: bytes) -> str:
+    """The name of a blob: the SHA-256 of its bytes, as hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Blobs(Protocol):
+    """Where the parts of states are kept. Every implementation passes the same suite of tests."""
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes, durably when this returns, and give their name. Putting them again changes nothing."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """The bytes of this name, checked against it.
+
+        Raises
+        ------
+        StateError
+            If there are none, or they are not what their name says.
+        """
+        ...
+
+    def delete(self, name: str) -> None:
+        """Destroy the bytes of this name; nothing happens if there are none."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """The names of all blobs."""
+        ...
+
+
+class MemoryBlobs:
+    """Blobs in a dict."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes and give their name."""
+        name = blob_name(data)
+        self._data.setdefault(name, data)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """The bytes of this name, checked against it."""
+        data = self._data.get(name)
+        if data is None:
+            raise StateError(f"There is no blob {name[:12]}; nothing was changed. Rebuild it from the records.")
+        if blob_name(data) != name:
+            raise StateError(
+                f"Blob {name[:12]} does not have the content that it is named by; nothing was parsed or changed. "
+                "Rebuild it from the records."
+            )
+        return data
+
+    def delete(self, name: str) -> None:
+        """Destroy the bytes of this name."""
+        self._data.pop(name, None)
+
+    def names(self) -> Iterator[str]:
+        """The names of all blobs."""
+        return iter(list(self._data))

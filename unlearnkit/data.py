@@ -1,0 +1,284 @@
+"""Records: the rows of a model, kept per shard in canonical order.
+
+A shard's rows are sorted so that the rows of slices 0..r are its first rows: every prefix is a view. The order
+inside a slice comes from keyed hashes alone, so the model is a function of the set of its records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unlearnkit.hashing import hash_items, hash_rows
+from unlearnkit.schema import Schema, is_frame
+from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray
+
+_TAG = b"unlearnkit:row"
+CONTENT_BYTES = 32
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SliceFacts:
+    """What the plan needs to know of one slice: counts and digests, no rows.
+
+    Attributes
+    ----------
+    n : int
+        Rows of positive weight.
+    digest : str
+        Over their keyed ids, features, targets and weights, in canonical order.
+    classes : frozenset of int
+        The codes among them.
+    """
+
+    n: int
+    digest: str
+    classes: frozenset[int]
+
+
+@dataclass(frozen=True)
+class ShardRecords:
+    """The records of one shard: first those of positive weight, by slice, then those of weight zero.
+
+    Attributes
+    ----------
+    X : array, CSR matrix or DataFrame with n rows
+    y : ndarray of shape (n,) or (n, m)
+    weight : ndarray of shape (n,) or None
+    slice : ndarray of shape (n,)
+    rid : ndarray of shape (n, 16)
+        The keyed hash of each record's id.
+    content : ndarray of shape (n, 32)
+        The keyed hash of each record's features and target.
+    u : ndarray of shape (n,)
+    handle : ndarray of shape (n, 16) or None
+        The keyed hash by which a record without an id is addressed.
+    n_active : int
+        The rows of positive weight.
+    """
+
+    X: Features
+    y: AnyArray
+    weight: FloatArray | None
+    slice: IntArray
+    rid: ByteArray
+    content: ByteArray
+    u: FloatArray
+    handle: ByteArray | None
+    n_active: int
+
+    def __len__(self) -> int:
+        return len(self.slice)
+
+    @property
+    def n_bytes(self) -> int:
+        """The memory of the features, about."""
+        return _n_bytes(self.X)
+
+    def bounds(self, n_slices: int) -> list[int]:
+        """The number of active rows before each slice, and in all: n_slices + 1 numbers."""
+        return np.searchsorted(self.slice[: self.n_active], np.arange(n_slices + 1)).tolist()
+
+    def facts(self, n_slices: int, *, classification: bool) -> tuple[SliceFacts, ...]:
+        """The facts of each slice."""
+        bounds = self.bounds(n_slices)
+        return tuple(
+            self._facts(a, b, classification=classification) for a, b in zip(bounds, bounds[1:], strict=False)
+        )
+
+    def _facts(self, start: int, stop: int, *, classification: bool) -> SliceFacts:
+        weight = np.ones(stop - start) if self.weight is None else self.weight[start:stop]
+        rows = [self.rid[start:stop], self.content[start:stop], as_bytes(weight)]
+        digest = hashlib.sha256(np.concatenate(rows, axis=1).tobytes()).hexdigest()
+        classes = frozenset(np.unique(self.y[start:stop]).tolist()) if classification else frozenset()
+        return SliceFacts(stop - start, digest, classes)
+
+    def matching(self, keys: set[bytes]) -> BoolArray:
+        """Which rows are addressed by these keyed hashes of ids (or of handles, where the shard has them)."""
+        found = np.zeros(len(self), dtype=bool)
+        if not len(self) or not keys:
+            return found
+        own = self.rid if self.handle is None else self.handle
+        first = np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0]
+        wanted = np.frombuffer(b"".join(key[:8] for key in keys), dtype=np.uint64)
+        # Eight bytes find the candidates fast; all sixteen decide.
+        for i in np.flatnonzero(np.isin(first, wanted)):
+            found[i] = own[i].tobytes() in keys
+        return found
+
+    def keys(self, rows: BoolArray) -> set[bytes]:
+        """The keyed hashes that address these rows."""
+        own = self.rid if self.handle is None else self.handle
+        return {key.tobytes() for key in own[rows]}
+
+    def without(self, rows: BoolArray) -> ShardRecords:
+        """The records but for these rows; nothing of them is left in the result."""
+        keep = np.flatnonzero(~rows)
+        return self.take(keep, int((keep < self.n_active).sum()))
+
+    def take(self, rows: IntArray, n_active: int) -> ShardRecords:
+        """These rows in this order, copied."""
+        return replace(
+            self,
+            X=take_rows(self.X, rows),
+            y=self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            slice=self.slice[rows],
+            rid=self.rid[rows],
+            content=self.content[rows],
+            u=self.u[rows],
+            handle=None if self.handle is None else self.handle[rows],
+            n_active=n_active,
+        )
+
+
+def split_shards(records: ShardRecords, shard: IntArray, n_shards: int) -> tuple[ShardRecords, ...]:
+    """The records of each shard in canonical order, from all records in any order."""
+    by_shard = np.argsort(shard, kind="stable")
+    bounds = np.searchsorted(shard[by_shard], np.arange(n_shards + 1))
+    return tuple(
+        _in_order(records, by_shard[a:b]) for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+    )
+
+
+def _in_order(records: ShardRecords, rows: IntArray) -> ShardRecords:
+    weight = np.ones(len(rows)) if records.weight is None else records.weight[rows]
+    words = _words(records.rid[rows])
+    keys = [words[:, 1], words[:, 0], records.slice[rows], weight <= 0]
+    order = np.lexsort(keys)
+    if _has_ties(words[order]):
+        # Several rows of one id: their content, then their weight, decides.
+        content = _words(records.content[rows])
+        order = np.lexsort([weight, *content.T[::-1], *keys])
+    shard = records.take(rows[order], int((weight > 0).sum()))
+    return replace(shard, X=normalised(shard.X))
+
+
+def _has_ties(words: AnyArray) -> bool:
+    return len(words) > 1 and bool((words[1:] == words[:-1]).all(axis=1).any())
+
+
+def _words(hashes: ByteArray) -> AnyArray:
+    return np.ascontiguousarray(hashes).view(">u8").astype(np.uint64).reshape(len(hashes), hashes.shape[1] // 8)
+
+
+def content_hashes(X: Features, y: AnyArray, schema: Schema, secret: bytes) -> ByteArray:
+    """The keyed hash of each row's canonical features and target, shape (n, 32)."""
+    targets = as_bytes(y)
+    if sp.issparse(X):
+        return hash_items(_sparse_rows(X, targets), secret, _TAG, CONTENT_BYTES)
+    if is_frame(X):
+        rows = np.concatenate([*(_column_bytes(X, c, secret) for c in schema.columns), targets], axis=1)
+        return hash_rows(rows, secret, _TAG, CONTENT_BYTES)
+    return _array_hashes(X, targets, secret)
+
+
+def _array_hashes(X: AnyArray, targets: ByteArray, secret: bytes) -> ByteArray:
+    width = int(np.prod(X.shape[1:])) * X.itemsize
+    step = max(1, _CHUNK_BYTES // max(1, width))
+    buffer = np.empty((step, width + targets.shape[1]), dtype=np.uint8)
+    hashes = np.empty((len(X), CONTENT_BYTES), dtype=np.uint8)
+    for start in range(0, len(X), step):
+        chunk = normalised(np.array(X[start : start + step], order="C"))
+        rows = buffer[: len(chunk)]
+        rows[:, :width] = chunk.reshape(len(chunk), -1).view(np.uint8)
+        rows[:, width:] = targets[start : start + step]
+        hashes[start : start + step] = hash_rows(rows, secret, _TAG, CONTENT_BYTES)
+    return hashes
+
+
+def _sparse_rows(X: sp.csr_matrix, targets: ByteArray) -> Iterator[bytes]:
+    indices = X.indices.astype(np.int32, copy=False)
+    data = normalised(X.data.copy())
+    pointers = X.indptr.tolist()
+    for row, (a, b) in enumerate(zip(pointers, pointers[1:], strict=False)):
+        yield indices[a:b].tobytes() + data[a:b].tobytes() + targets[row].tobytes()
+
+
+def _column_bytes(X: Any, column: Any, secret: bytes) -> ByteArray:
+    values = X[column.name]
+    if column.kind == "category":
+        return as_bytes(values.cat.codes.to_numpy().astype(np.int32))
+    if column.kind == "text":
+        known = [b"" if v is None else b"t" + str(v).encode("utf-8", "surrogatepass") for v in values]
+        return hash_items(known, secret, b"unlearnkit:text", CONTENT_BYTES)
+    numbers = values.to_numpy()
+    return as_bytes(normalised(numbers.copy()))
+
+
+def as_bytes(array: AnyArray) -> ByteArray:
+    """The rows of an array as a byte matrix (n, width)."""
+    contiguous = np.ascontiguousarray(array)
+    width = contiguous.itemsize * int(np.prod(contiguous.shape[1:]))
+    return contiguous.reshape(-1).view(np.uint8).reshape(len(contiguous), width)
+
+
+def normalised(X: Features) -> Features:
+    """X with one zero and one NaN, changed in place where it is an array of our own.
+
+    Equal records must have equal bytes: -0.0 becomes 0.0, and NaN of any payload the one NaN.
+    """
+    if sp.issparse(X):
+        normalised(X.data)
+    elif is_frame(X):
+        return _normalised_frame(X)
+    elif X.dtype.kind == "f":
+        np.add(X, 0, out=X)
+        missing = np.isnan(X)
+        if missing.any():
+            X[missing] = np.nan
+    return X
+
+
+def _normalised_frame(X: Any) -> Any:
+    for name in X.columns:
+        if getattr(X[name].dtype, "kind", "") == "f":
+            X[name] = normalised(X[name].to_numpy().copy())
+    return X
+
+
+def take_rows(X: Features, rows: IntArray) -> Features:
+    """These rows of X in this order, copied."""
+    if is_frame(X):
+        return X.iloc[rows].reset_index(drop=True)
+    if sp.issparse(X):
+        return X[rows]
+    return np.ascontiguousarray(X[rows])
+
+
+def first_rows(X: Features, n: int) -> Features:
+    """The first n rows of X, without a copy where the container allows it."""
+    if n == X.shape[0]:
+        return X
+    return X.iloc[:n] if is_frame(X) else X[:n]
+
+
+def handles_of(X: Any, n: int) -> tuple[Sequence[Any], bool]:
+    """How records without ids are addressed: by the labels of a unique index, else by position.
+
+    Returns
+    -------
+    handles : sequence of length n
+    positions : bool
+        Whether they are positions.
+    """
+    if is_frame(X):
+        import pandas as pd
+
+        if not isinstance(X.index, pd.RangeIndex) and X.index.is_unique and not X.index.hasnans:
+            return X.index.tolist(), False
+    return range(n), True
+
+
+def _n_bytes(X: Features) -> int:
+    if is_frame(X):
+        return int(X.memory_usage(deep=False).sum())
+    if sp.issparse(X):
+        return int(X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
+    return int(X.nbytes)

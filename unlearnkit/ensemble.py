@@ -1,0 +1,556 @@
+"""The orchestrator: a SISA ensemble over any learner, whatever the framework.
+
+::
+
+    fit     records in  -> plan -> build
+    forget  records out -> plan -> isolate (swap the snapshot, destroy states) -> build what is missing
+
+Everything but ``build`` only edits the records and the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from unlearnkit.adapters import plugins
+from unlearnkit.aggregation import Aggregation
+from unlearnkit.build import Builder, missing_steps
+from unlearnkit.data import ShardRecords
+from unlearnkit.environment import environment_digest
+from unlearnkit.errors import DataError, ParameterError, TrainingError, UnknownRecordError
+from unlearnkit.hashing import KEY_BYTES, chain
+from unlearnkit.ids import as_list, coerce_request
+from unlearnkit.ingest import Ingested, handle_hashes, ingest
+from unlearnkit.learner import Learner
+from unlearnkit.ledger import Request
+from unlearnkit.partition import HashPartition, Partition
+from unlearnkit.plan import Context, Plan, PlannedStep, plan_shard
+from unlearnkit.progress import progress
+from unlearnkit.receipts import Estimate, Receipt, VerifyReport, now
+from unlearnkit.schema import Schema
+from unlearnkit.serving import Snapshot, open_constituent
+from unlearnkit.store import StateStore
+from unlearnkit.training import TrainedStep
+from unlearnkit.typing import BoolArray, Features, FloatArray
+
+States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
+"""Part names and part digests of the state of each (shard, slice)."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a model is built with, fixed for its life.
+
+    Attributes
+    ----------
+    name : str
+        What messages call the wrapped model.
+    n_shards, n_slices : int
+    aggregation : Aggregation
+    partition : HashPartition
+    schema : Schema or None
+        None: taken from the first data.
+    when_isolated : {"raise", "prior"}
+    seed : int
+    random_state : int or None
+        None if the seed was drawn.
+    n_jobs : int or None
+    verbose : int
+    environment : dict
+        Of the process that made this object.
+    """
+
+    name: str
+    n_shards: int
+    n_slices: int
+    aggregation: Aggregation
+    partition: HashPartition = field(default_factory=HashPartition)
+    schema: Schema | None = None
+    when_isolated: str = "raise"
+    seed: int = 0
+    random_state: int | None = None
+    n_jobs: int | None = None
+    verbose: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Records and the plan that follows from them; replaced as one."""
+
+    records: tuple[ShardRecords, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a request comes to: the rows to take out, and the build without them."""
+
+    rows: dict[int, BoolArray]
+    n_ids: int
+    pseudonyms: frozenset[str]
+    already: int
+    skipped: tuple[int, ...]
+    build: Build
+    first_slices: dict[int, int]
+
+    @property
+    def n_records(self) -> int:
+        """Rows to take out."""
+        return sum(int(rows.sum()) for rows in self.rows.values())
+
+
+class SisaEnsemble:
+    """A SISA model over one learner, in memory.
+
+    Parameters
+    ----------
+    learner : Learner
+    config : Config
+
+    Notes
+    -----
+    Predictions read one immutable snapshot and never wait. `forget` may be called while `repair` trains: what
+    was trained for a plan that is no longer current is dropped.
+    """
+
+    def __init__(self, learner: Learner[Any], config: Config) -> None:
+        self.learner = learner
+        self.config = config
+        self.store = StateStore()
+        self._pseudonym_key = secrets.token_bytes(KEY_BYTES)
+        self._locks()
+        self.schema: Schema
+        self.partition: Partition
+        self._build: Build
+        self._snapshot: Snapshot
+        self._untrainable: dict[int, TrainingError] = {}
+        self._retrained: dict[int, int] = {}
+
+    def _locks(self) -> None:
+        self._lock = threading.RLock()
+        self._repair_lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {k: v for k, v in vars(self).items() if k not in ("_lock", "_repair_lock", "_snapshot")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._locks()
+        # States travel as their stored bytes, and are decoded from them here as everywhere.
+        self._serve(range(self.config.n_shards))
+
+    # -- fit -----------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None) -> SisaEnsemble:
+        """Build the model; the arguments are those of the estimators.
+
+        Raises
+        ------
+        DataError, SchemaError, CapabilityError
+            Before anything is trained.
+        TrainingError
+            If a shard cannot be trained; on a fixed schema it is left out instead, with a warning.
+        """
+        ingested = self._ingest(X, y, sample_weight, ids)
+        self.schema, self.partition = ingested.schema, ingested.partition
+        self._build = Build(ingested.records, self._plan(ingested.records))
+        self.store.replan(self._build.plan.keys)
+        failures = self._train("Training")
+        if failures and self.config.schema is None:
+            raise next(iter(failures.values()))
+        self._leave_out(failures)
+        self._serve(range(self.config.n_shards))
+        return self
+
+    def _ingest(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> Ingested:
+        config = self.config
+        return ingest(
+            X,
+            y,
+            sample_weight,
+            ids,
+            schema=getattr(self, "schema", config.schema),
+            partition=config.partition.bind(config.n_shards, config.n_slices, config.random_state)
+            if not hasattr(self, "partition")
+            else self.partition,
+            capabilities=self.learner.capabilities,
+            name=config.name,
+        )
+
+    def _plan(self, records: tuple[ShardRecords, ...]) -> Plan:
+        return Plan(tuple(self._plan_shard(shard, rows) for shard, rows in enumerate(records)))
+
+    def _plan_shard(self, shard: int, records: ShardRecords) -> tuple[PlannedStep, ...]:
+        classification = self.learner.capabilities.task == "classification"
+        facts = records.facts(self.config.n_slices, classification=classification)
+        return plan_shard(self._context, shard, facts)
+
+    @property
+    def _context(self) -> Context:
+        capabilities = self.learner.capabilities
+        return Context(
+            fingerprint=self.learner.fingerprint,
+            seed=self.config.seed,
+            n_slices=self.config.n_slices,
+            schema_digest=self.schema.digest,
+            n_classes=None if self.schema.classes is None else len(self.schema.classes),
+            resumable=capabilities.resumable,
+            absent_classes=capabilities.absent_classes,
+        )
+
+    @property
+    def _builder(self) -> Builder:
+        environment = environment_digest(self.config.environment)
+        return Builder(self.learner, self.schema.labels, environment, self.config.n_jobs)
+
+    def _train(self, label: str, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
+        """Train what the current plan misses; states of steps that leave the plan meanwhile are dropped."""
+        build = self._build
+        missing = sum(len(missing_steps(steps, self.store)) for steps in build.plan.shards)
+        with progress(label, missing, shown=self.config.verbose > 0) as advance:
+
+            def on_step(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
+                advance(1)
+                if kept:
+                    self._count(trained.step)
+                    _notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
+
+            return self._builder.build(build.plan, build.records, self.store, on_step, without)
+
+    def _count(self, step: PlannedStep) -> None:
+        for request in self.store.ledger.requests():
+            first = request.facts["shards"].get(str(step.shard))
+            if request.repaired_at is None and first is not None and step.slice >= first:
+                self._retrained[request.sequence] = self._retrained.get(request.sequence, 0) + 1
+
+    def _leave_out(self, failures: Mapping[int, TrainingError]) -> None:
+        self._untrainable.update(failures)
+        for shard, error in failures.items():
+            warnings.warn(
+                f"Shard {shard} cannot be trained on the records that are left and stays isolated: {error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+    def _serve(self, shards: Any) -> None:
+        """Swap in a snapshot with these shards opened anew from the store."""
+        with self._lock:
+            plan = self._build.plan
+            old = getattr(self, "_snapshot", None)
+            constituents = list(old.constituents) if old is not None else [None] * self.config.n_shards
+            for shard in shards:
+                constituents[shard] = open_constituent(self.learner, self.store, plan.shards[shard])
+            snapshot = Snapshot(
+                self.learner,
+                self.config.aggregation,
+                None if self.schema.classes is None else len(self.schema.classes),
+                tuple(constituents),
+                None,
+            )
+            self._snapshot = replace(snapshot, prior=self._prior()) if snapshot.all_abstain else snapshot
+
+    def _prior(self) -> FloatArray | None:
+        """Class frequencies, or the mean of the targets, of the remaining records."""
+        if self.config.when_isolated != "prior":
+            return None
+        active = [r for r in self._build.records if r.n_active]
+        if not active:
+            return None
+        y = np.concatenate([r.y[: r.n_active] for r in active])
+        weight = np.concatenate([np.ones(r.n_active) if r.weight is None else r.weight[: r.n_active] for r in active])
+        if self.schema.classes is None:
+            return np.asarray(np.average(y, axis=0, weights=weight))
+        frequencies = np.bincount(y, weights=weight, minlength=len(self.schema.classes))
+        return np.asarray(frequencies / frequencies.sum())
+
+    # -- forget --------------------------------------------------------------------------------------------------
+
+    def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
+        """Forget all records of these ids; see `SISAClassifier.forget`."""
+        with self._lock:
+            removal = self._removal(ids, missing)
+            receipt = self._isolate(removal)
+        if receipt.repaired_at is not None:
+            _notify("unlearnkit_request_done", receipt=receipt)
+        elif repair:
+            self._leave_out(self._repair(without=frozenset(self._untrainable)))
+        return self.receipt(receipt.request_id)
+
+    def _removal(self, ids: Any, missing: str) -> Removal:
+        """Find the rows of a request and plan the model without them. Changes nothing."""
+        if missing not in ("raise", "ignore"):
+            raise ParameterError(f'missing={missing!r} is neither "raise" nor "ignore"; nothing was changed.')
+        wanted = coerce_request(ids, self.schema.id_type)
+        hashes = self._request_hashes(wanted)
+        rows, found = self._find(hashes)
+        pseudonyms = [self._pseudonym(item) for item in wanted]
+        forgotten = self.store.ledger.forgotten(pseudonyms)
+        absent = {item for item, h in zip(wanted, hashes, strict=True) if h not in found}
+        already = {item for item, p in zip(wanted, pseudonyms, strict=True) if item in absent and p in forgotten}
+        unknown = absent - already
+        positions = self._positions(ids, unknown)
+        if unknown and missing == "raise":
+            raise UnknownRecordError(
+                f"{len(unknown)} of {len(wanted)} ids belong to no record of this model (positions in the request: "
+                f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
+            )
+        removed = frozenset(p for item, p in zip(wanted, pseudonyms, strict=True) if item not in absent)
+        build, first = self._build_without(rows)
+        return Removal(rows, len(wanted), removed, len(already), positions, build, first)
+
+    def _request_hashes(self, wanted: list[bytes]) -> list[bytes]:
+        if self.schema.explicit_ids:
+            return [rid.tobytes() for rid in self.partition.place(wanted).rid]
+        return [handle.tobytes() for handle in handle_hashes(wanted, self.partition)]
+
+    def _find(self, hashes: list[bytes]) -> tuple[dict[int, BoolArray], set[bytes]]:
+        """The matching rows of each shard that has any, and the hashes that were matched."""
+        keys, rows, found = set(hashes), {}, set()
+        for shard, records in enumerate(self._build.records):
+            matching = records.matching(keys)
+            if matching.any():
+                rows[shard] = matching
+                found |= records.keys(matching)
+        return rows, found
+
+    def _positions(self, ids: Any, unknown: set[bytes]) -> tuple[int, ...]:
+        if not unknown:
+            return ()
+        encoded = [coerce_request([value], self.schema.id_type)[0] for value in as_list(ids)]
+        return tuple(i for i, item in enumerate(encoded) if item in unknown)
+
+    def _pseudonym(self, item: bytes) -> str:
+        kind = b"id:" if self.schema.explicit_ids else b"handle:"
+        return hmac.new(self._pseudonym_key, kind + item, hashlib.sha256).hexdigest()
+
+    def _build_without(self, rows: dict[int, BoolArray]) -> tuple[Build, dict[int, int]]:
+        records = list(self._build.records)
+        changed: dict[int, tuple[PlannedStep, ...]] = {}
+        first: dict[int, int] = {}
+        for shard, matching in rows.items():
+            active = np.flatnonzero(matching[: records[shard].n_active])
+            if len(active):
+                first[shard] = int(records[shard].slice[active].min())
+            records[shard] = records[shard].without(matching)
+            changed[shard] = self._plan_shard(shard, records[shard])
+        return Build(tuple(records), self._build.plan.with_shards(changed)), first
+
+    def _isolate(self, removal: Removal) -> Receipt:
+        """Phase 1: from here on nothing served or stored was influenced by the records."""
+        before = self.model_digest
+        plan = removal.build.plan
+        sequence = len(self.store.ledger.requests()) + 1
+        destroyed = len(self._build.plan.keys - plan.keys)
+        receipt = Receipt(
+            request_id=sequence,
+            n_ids=removal.n_ids,
+            n_records=removal.n_records,
+            already_forgotten=removal.already,
+            skipped=removal.skipped,
+            shards=removal.first_slices,
+            steps_total=len(plan.keys),
+            states_destroyed=destroyed,
+            digest_before=before,
+            isolated_at=now(),
+        )
+        self.store.replan(plan.keys, Request(sequence, removal.pseudonyms, receipt.facts()))
+        self._build = removal.build
+        for shard in removal.first_slices:
+            self._untrainable.pop(shard, None)
+        self._serve(removal.first_slices)
+        self._finish()
+        return self.receipt(sequence)
+
+    def receipt(self, sequence: int) -> Receipt:
+        """The receipt of a request as it stands now."""
+        return Receipt.of(self.store.ledger.requests()[sequence - 1])
+
+    # -- repair --------------------------------------------------------------------------------------------------
+
+    def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
+        """Train what is missing; see `SISAClassifier.repair`."""
+        due = [r.sequence for r in self.store.ledger.requests() if r.repaired_at is None]
+        if rebuild:
+            self._discard_foreign_states()
+        failures = self._repair()
+        if failures:
+            raise next(iter(failures.values()))
+        return tuple(self.receipt(sequence) for sequence in due)
+
+    def _repair(self, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
+        """Train what is missing, except in shards known to be untrainable, and close the requests that were due."""
+        with self._repair_lock:
+            failures: dict[int, TrainingError] = {}
+            plan = None
+            # A request that comes in while steps are trained changes the plan: then there is more to do.
+            while plan is not self._build.plan:
+                plan = self._build.plan
+                failures = self._train("Repairing", without & self._untrainable.keys())
+            with self._lock:
+                self._untrainable = {s: e for s, e in self._untrainable.items() if s in without} | failures
+                self._serve(range(self.config.n_shards))
+                for receipt in self._finish():
+                    _notify("unlearnkit_request_done", receipt=receipt)
+            return failures
+
+    def _discard_foreign_states(self) -> None:
+        """Drop all states of shards that would train on from another environment's."""
+        with self._lock:
+            current = environment_digest(self.config.environment)
+            ledger, plan = self.store.ledger, self._build.plan
+            stale = {
+                shard
+                for shard, steps in enumerate(plan.shards)
+                if missing_steps(steps, self.store)
+                and any((c := ledger.checkpoint(s.key)) is not None and c.environment != current for s in steps)
+            }
+            if stale:
+                self.store.replan(Plan(tuple(() if s in stale else p for s, p in enumerate(plan.shards))).keys)
+                self.store.replan(plan.keys)
+                self._rebuilt = tuple(sorted(stale))
+
+    def _finish(self) -> list[Receipt]:
+        """Close the requests whose shards are whole again."""
+        degraded = set(self.degraded_shards)
+        finished = []
+        for request in self.store.ledger.requests():
+            shards = {int(shard) for shard in request.facts["shards"]}
+            if request.repaired_at is None:
+                facts: dict[str, Any] = {"steps_retrained": self._retrained.get(request.sequence, 0)}
+                waiting = degraded & shards
+                facts["untrainable_shards"] = {
+                    str(s): _reason(self._untrainable[s]) for s in sorted(waiting) if s in self._untrainable
+                }
+                facts["rebuilt_shards"] = [s for s in getattr(self, "_rebuilt", ()) if s in shards]
+                done = not waiting
+                if done:
+                    facts["digest_after"] = self.model_digest
+                    self._retrained.pop(request.sequence, None)
+                updated = self.store.ledger.update(request.sequence, facts, now().isoformat() if done else None)
+                if done:
+                    finished.append(Receipt.of(updated))
+        return finished
+
+    # -- look ----------------------------------------------------------------------------------------------------
+
+    def predict(self, X: Features) -> FloatArray:
+        """Aggregated predictions of canonical features, from the snapshot as it is now."""
+        return self._snapshot.predict(X, self.config.n_jobs)
+
+    def features(self, X: Any) -> Features:
+        """`X` as the model takes it."""
+        return self.schema.features(X, self.learner.capabilities, self.config.name)
+
+    @property
+    def constituents(self) -> list[Any]:
+        """The decoded state of each shard; None where it abstains, the class code where it is constant."""
+        return [
+            None if c is None else (c.state if c.constant is None else c.constant) for c in self._snapshot.constituents
+        ]
+
+    @property
+    def degraded_shards(self) -> tuple[int, ...]:
+        """Shards with steps that are not trained (again)."""
+        return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing_steps(steps, self.store))
+
+    @property
+    def model_digest(self) -> str:
+        """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
+        return self._digest(self._states(self._build.plan, self.store))
+
+    def _digest(self, states: States) -> str:
+        fields: list[str] = [self.schema.digest, self.config.aggregation.identity]
+        for (shard, r), parts in sorted(states.items()):
+            fields += [f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts)]
+        return chain("model", *fields)
+
+    @staticmethod
+    def _states(plan: Plan, store: StateStore) -> States:
+        """Part names and digests of each stored step."""
+        found = ((step, store.ledger.checkpoint(step.key)) for step in plan)
+        return {(step.shard, step.slice): c.parts for step, c in found if c is not None}
+
+    def estimate(self, ids: Any) -> Estimate:
+        """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
+        with self._lock:
+            removal = self._removal(ids, "raise")
+        plan = removal.build.plan
+        steps = [s for shard in plan.shards for s in missing_steps(shard, self.store)]
+        abstaining = tuple(
+            s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in self.store
+        )
+        total = sum(s.step.epochs * s.n for s in plan)
+        return Estimate(
+            n_records=removal.n_records,
+            shards=removal.first_slices,
+            n_steps=len(steps),
+            steps_total=len(plan.keys),
+            cost_share=float(sum(s.step.epochs * s.n for s in steps) / total) if total else 0.0,
+            abstaining_shards=abstaining,
+            chance_all_abstain=float(len(abstaining) == self.config.n_shards),
+        )
+
+    def verify(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, ids: Any = None) -> VerifyReport:
+        """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
+        with self._lock:
+            own = self._build
+        other = own
+        if X is not None:
+            records = self._ingest(X, y, sample_weight, ids).records
+            other = Build(records, self._plan(records))
+        elif y is not None or sample_weight is not None or ids is not None:
+            raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
+        store = StateStore()
+        store.replan(other.plan.keys)
+        with progress("Verifying", len(other.plan.keys), shown=self.config.verbose > 0) as advance:
+            self._builder.build(other.plan, other.records, store, lambda *_: advance(1))
+        return self._compare(own.plan, other.plan, store)
+
+    def _compare(self, plan: Plan, other: Plan, store: StateStore) -> VerifyReport:
+        mine, theirs = self._states(plan, self.store), self._states(other, store)
+        due = tuple((s.shard, s.slice) for steps in plan.shards for s in missing_steps(steps, self.store))
+        # What neither could train, and what waits for repair, are no differences.
+        waiting = {cell for cell in due if cell in theirs}
+        cells = sorted((set(mine) | set(theirs)) - set(due))
+        differing = tuple(cell for cell in cells if mine.get(cell) != theirs.get(cell))
+        environment = environment_digest(self.config.environment)
+        checkpoints = [self.store.ledger.checkpoint(step.key) for step in plan]
+        return VerifyReport(
+            exact=not differing and not waiting,
+            differing=differing,
+            due=tuple(sorted(waiting)),
+            n_steps=len(cells),
+            digest=self._digest(mine),
+            rebuilt_digest=self._digest(theirs),
+            same_environment=all(c is None or c.environment == environment for c in checkpoints),
+        )
+
+
+def _reason(error: TrainingError) -> str:
+    """Why a shard cannot be trained, without the framework's own words: they may quote a value."""
+    cause = type(error.__cause__).__name__ if error.__cause__ is not None else "error"
+    return f"{cause} in the step of slice {error.slice}"
+
+
+def _some(positions: tuple[int, ...], limit: int = 10) -> str:
+    shown = ", ".join(str(p) for p in positions[:limit])
+    return shown + (", ..." if len(positions) > limit else "")
+
+
+def _notify(hook: str, **facts: Any) -> None:
+    """Tell the observers. They come after all is durable, and cannot change a result."""
+    try:
+        getattr(plugins().manager.hook, hook)(**facts)
+    except Exception as error:  # noqa: BLE001
+        warnings.warn(f"A plugin failed in {hook}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)

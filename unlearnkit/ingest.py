@@ -1,0 +1,153 @@
+"""Ingest: from what a user passes to the records of each shard. All that can be wrong with data is found here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
+from unlearnkit.errors import CapabilityError, DataError, SchemaError
+from unlearnkit.hashing import hash_items
+from unlearnkit.ids import INT, encode_as, encode_ids
+from unlearnkit.learner import Capabilities
+from unlearnkit.partition import ID_BYTES, Partition
+from unlearnkit.schema import Schema, infer_schema, is_frame, unknown_categories
+from unlearnkit.typing import FloatArray
+
+_HANDLE_TAG = b"unlearnkit:hndl"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """The records of a model, and what they are held to."""
+
+    schema: Schema
+    partition: Partition
+    records: tuple[ShardRecords, ...]
+
+
+def ingest(
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    ids: Any,
+    *,
+    schema: Schema | None,
+    partition: Partition,
+    capabilities: Capabilities,
+    name: str,
+) -> Ingested:
+    """Validate, take or check the schema, place and sort.
+
+    Parameters
+    ----------
+    X, y, sample_weight, ids
+        As given to ``fit``.
+    schema : Schema or None
+        None: take it from these data.
+    partition : Partition
+    capabilities : Capabilities
+        Of the learner.
+    name : str
+        What messages call the model.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used.
+    SchemaError
+        If they do not fit the schema.
+    CapabilityError
+        If the model takes no sample weights.
+    """
+    n = _length(X)
+    weight = _weights(sample_weight, n, capabilities, name)
+    encoded, id_type = _ids(ids, X, n)
+    if schema is None:
+        schema = infer_schema(
+            X, y, capabilities, name, weighted=weight is not None, id_type=id_type, explicit_ids=ids is not None
+        )
+    else:
+        _check_against(schema, X, weight, n, id_type, explicit=ids is not None)
+    features, targets = schema.features(X, capabilities, name), schema.targets(y, n)
+    content = content_hashes(features, targets, schema, partition.secret)
+    # Without ids the content places a record, so that its position plays no part.
+    placement = partition.place(encoded if schema.explicit_ids else [row.tobytes() for row in content])
+    if schema.weighted and weight is None:
+        weight = np.ones(n)
+    everything = ShardRecords(
+        X=features,
+        y=targets,
+        weight=weight,
+        slice=placement.slice,
+        rid=placement.rid,
+        content=content,
+        u=placement.u,
+        handle=None if schema.explicit_ids else handle_hashes(encoded, partition),
+        n_active=0,
+    )
+    return Ingested(
+        schema,
+        replace(partition, id_type=schema.id_type),
+        split_shards(everything, placement.shard, partition.n_shards),
+    )
+
+
+def handle_hashes(handles: list[bytes], partition: Partition) -> Any:
+    """The keyed hashes by which records without ids are addressed, shape (n, 16)."""
+    return hash_items(handles, partition.secret, _HANDLE_TAG, ID_BYTES)
+
+
+def _length(X: Any) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) == 0:
+        raise DataError("Expected 2D array, got scalar array instead; nothing was changed.")
+    try:
+        return int(shape[0]) if shape is not None else len(X)
+    except TypeError as error:
+        raise DataError(f"X is a {type(X).__name__}, which has no rows; nothing was changed.") from error
+
+
+def _ids(ids: Any, X: Any, n: int) -> tuple[list[bytes], str]:
+    if ids is not None:
+        return encode_ids(ids, n)
+    handles, positions = handles_of(X, n)
+    if positions:
+        return encode_as(list(handles), INT), INT
+    return encode_ids(list(handles), n)
+
+
+def _weights(sample_weight: Any, n: int, capabilities: Capabilities, name: str) -> FloatArray | None:
+    if sample_weight is None:
+        return None
+    if not capabilities.sample_weight:
+        raise CapabilityError(f"{name} does not take sample_weight; nothing was changed. Leave it out.")
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    weight = np.full(n, weight) if weight.ndim == 0 else weight
+    if weight.ndim != 1:
+        raise DataError("Sample weights must be 1D array or scalar; nothing was changed.")
+    if len(weight) != n:
+        raise DataError(f"sample_weight.shape == {weight.shape}, expected {(n,)}! Nothing was changed.")
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        raise DataError("sample_weight must be finite and not negative; nothing was changed.")
+    return weight
+
+
+def _check_against(schema: Schema, X: Any, weight: Any, n: int, id_type: str, *, explicit: bool) -> None:
+    if explicit != schema.explicit_ids:
+        how = "with" if schema.explicit_ids else "without"
+        raise SchemaError(f"The schema is of a model fitted {how} ids; fit it {how} them. Nothing was changed.")
+    if n and explicit and id_type != schema.id_type:
+        raise SchemaError(f"ids are {id_type}, the schema says {schema.id_type}; nothing was changed.")
+    if weight is not None and not schema.weighted:
+        raise SchemaError("The schema is of a model without sample weights; nothing was changed. Leave them out.")
+    if schema.container == "frame" and is_frame(X):
+        unknown = unknown_categories(X, schema)
+        if unknown:
+            column, count = next(iter(unknown.items()))
+            raise SchemaError(
+                f"{count} rows have a value in column {column!r} that is not in the schema's vocabulary; nothing was "
+                "changed. Fit a new model if there are new categories."
+            )

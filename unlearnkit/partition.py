@@ -1,0 +1,126 @@
+"""The partition: which shard and slice a record belongs to, from nothing but its own id.
+
+A cell is read off a keyed hash, so removing one record moves no other, and nobody without the secret can aim
+requests at one shard. The order of the rows of a file plays no part.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from unlearnkit import ids as id_types
+from unlearnkit.errors import ParameterError
+from unlearnkit.hashing import KEY_BYTES, chain, hash_items
+from unlearnkit.typing import ByteArray, FloatArray, IntArray
+
+_TAG = b"unlearnkit:cell"
+_WORDS = 5
+ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class HashPartition:
+    """Place records by a keyed hash of their id. The value of the option ``partition=``.
+
+    Parameters
+    ----------
+    secret : bytes or None
+        16 to 64 bytes. None: it follows from an int ``random_state`` (reproducible, and then no secret), or is
+        drawn from the operating system.
+
+    Examples
+    --------
+    >>> HashPartition(secret=b"sixteen bytes or more")
+    HashPartition()
+    """
+
+    secret: bytes | None = field(default=None, repr=False)
+
+    def bind(self, n_shards: int, n_slices: int, random_state: int | None) -> Partition:
+        """The partition into `n_shards` x `n_slices` cells.
+
+        Raises
+        ------
+        ParameterError
+            If the secret is not 16 to 64 bytes.
+        """
+        secret = self.secret
+        if secret is None:
+            drawn = secrets.token_bytes(KEY_BYTES)
+            secret = drawn if random_state is None else bytes.fromhex(chain("unlearnkit:secret", random_state))
+        if not isinstance(secret, bytes) or not ID_BYTES <= len(secret) <= 2 * KEY_BYTES:
+            raise ParameterError("The partition secret must be 16 to 64 bytes; nothing was changed.")
+        return Partition(n_shards, n_slices, secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where n records belong.
+
+    Attributes
+    ----------
+    shard, slice : ndarray of shape (n,)
+    rid : ndarray of shape (n, 16)
+        The keyed hash that stands for the id: what sorts the records of a slice, and finds them again.
+    u : ndarray of shape (n,)
+        Uniform in [0, 1), independent of the others.
+    """
+
+    shard: IntArray
+    slice: IntArray
+    rid: ByteArray
+    u: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A function from ids to cells; ``partition_`` of a fitted model.
+
+    Attributes
+    ----------
+    n_shards, n_slices : int
+    secret : bytes
+        Keep it as you would keep the data: it tells where a record is.
+    id_type : str
+        The type of the ids that `locate` takes.
+    """
+
+    n_shards: int
+    n_slices: int
+    secret: bytes = field(repr=False)
+    id_type: str = id_types.INT
+
+    def place(self, items: Sequence[bytes]) -> Placement:
+        """The cells of ids given as bytes. Equal ids are hashed once."""
+        index: dict[bytes, int] = {}
+        inverse = np.fromiter((index.setdefault(item, len(index)) for item in items), np.int64, len(items))
+        # One long hash per id; its words are independent of each other, so each use has a word of its own.
+        hashes = hash_items(index, self.secret, _TAG, 8 * _WORDS)
+        words = hashes.view(">u8").astype(np.uint64).reshape(-1, _WORDS)
+        return Placement(
+            shard=(words[:, 0] % self.n_shards).astype(np.int64)[inverse],
+            slice=(words[:, 1] % self.n_slices).astype(np.int64)[inverse],
+            rid=np.ascontiguousarray(hashes[:, 16:32])[inverse],
+            u=((words[:, 4] >> np.uint64(11)) * 2.0**-53)[inverse],
+        )
+
+    def locate(self, ids: Any) -> list[tuple[int, int]]:
+        """The (shard, slice) of each of the given ids, whether or not the model has records of them.
+
+        Raises
+        ------
+        UnknownRecordError
+            If an id is not of the type of the model's ids.
+
+        Examples
+        --------
+        >>> Partition(3, 2, b"sixteen bytes or more").locate([4711])
+        [(2, 1)]
+        """
+        place = self.place([id_types.coerce_request([i], self.id_type)[0] for i in id_types.as_list(ids)])
+        return list(zip(place.shard.tolist(), place.slice.tolist(), strict=True))

@@ -1,0 +1,188 @@
+"""The plan: which steps a model consists of, and the key of each. A pure function of records and configuration.
+
+::
+
+    root(shard)   = H(format, learner fingerprint, seed, n_slices, shard, schema digest)
+    key(shard, r) = H(key of the last non-empty slice before r, or root; r, start, stop; digest of the rows of slice r)
+
+A step's key changes if and only if something changes that its state depends on. What the store has no state for
+is what must be trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from unlearnkit.data import SliceFacts
+from unlearnkit.hashing import chain
+from unlearnkit.learner import Step
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all steps of a model have in common.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of the learner.
+    seed : int
+    n_slices : int
+    schema_digest : str
+    n_classes : int or None
+        The classes of the schema; None for regression.
+    resumable, absent_classes : bool
+        As the learner declares.
+    """
+
+    fingerprint: str
+    seed: int
+    n_slices: int
+    schema_digest: str
+    n_classes: int | None
+    resumable: bool
+    absent_classes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step and its place in the chain.
+
+    Attributes
+    ----------
+    step : Step
+        What the learner is told.
+    key : str
+    parent : str or None
+        The key of the state to train on from; None: start.
+    n_old, n : int
+        Rows of the prefix that the parent has seen, and rows of the prefix.
+    classes : tuple of int or None
+        The schema codes that the learner sees, in order; None for regression.
+    constant : bool
+        The prefix has one class only: the core holds it, the learner is not called.
+    """
+
+    step: Step
+    key: str
+    parent: str | None
+    n_old: int
+    n: int
+    classes: tuple[int, ...] | None
+    constant: bool
+
+    @property
+    def shard(self) -> int:
+        """The shard, counted from 0."""
+        return self.step.shard
+
+    @property
+    def slice(self) -> int:
+        """The slice, counted from 0."""
+        return self.step.slice
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of every shard, in order of slices. Empty slices have none."""
+
+    shards: tuple[tuple[PlannedStep, ...], ...]
+
+    def __iter__(self) -> Iterator[PlannedStep]:
+        return (step for shard in self.shards for step in shard)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The keys of all steps."""
+        return frozenset(step.key for step in self)
+
+    def with_shards(self, changed: dict[int, tuple[PlannedStep, ...]]) -> Plan:
+        """The plan with these shards replaced."""
+        return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)))
+
+
+def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tuple[PlannedStep, ...]:
+    """The steps of one shard, from the facts of its slices."""
+    steps: list[PlannedStep] = []
+    seen: frozenset[int] = frozenset()
+    n = 0
+    for r, facts in enumerate(slices):
+        if facts.n:
+            n += facts.n
+            gained = bool(facts.classes - seen)
+            seen |= facts.classes
+            steps.append(_plan_step(context, shard, r, facts, steps[-1:], seen, n, gained=gained))
+    return tuple(steps)
+
+
+def _plan_step(
+    context: Context,
+    shard: int,
+    r: int,
+    facts: SliceFacts,
+    before: list[PlannedStep],
+    seen: frozenset[int],
+    n: int,
+    *,
+    gained: bool,
+) -> PlannedStep:
+    previous = before[0] if before else None
+    constant = context.n_classes is not None and not context.absent_classes and len(seen) == 1
+    restart = previous is None or not context.resumable or (gained and not context.absent_classes)
+    # After a constant of the same class comes another: neither holds any training to go on from.
+    parent = None if previous is None or restart or constant else previous
+    start = Fraction(0) if parent is None else parent.step.stop
+    stop = Fraction(r + 1, context.n_slices) if context.resumable else Fraction(1)
+    chained = root(context, shard) if previous is None else previous.key
+    return PlannedStep(
+        step=Step(shard, r, start, stop, epochs(start, stop, context.n_slices), step_seed(context.seed, shard, r)),
+        key=chain("step", chained, r, str(start), str(stop), facts.digest),
+        parent=None if parent is None else parent.key,
+        n_old=0 if parent is None else parent.n,
+        n=n,
+        classes=_visible_classes(context, seen),
+        constant=constant,
+    )
+
+
+def _visible_classes(context: Context, seen: frozenset[int]) -> tuple[int, ...] | None:
+    if context.n_classes is None:
+        return None
+    return tuple(range(context.n_classes)) if context.absent_classes else tuple(sorted(seen))
+
+
+def root(context: Context, shard: int) -> str:
+    """The key that a shard's chain hangs on."""
+    return chain(
+        "root", FORMAT, context.fingerprint, context.seed, context.n_slices, shard, context.schema_digest, "no base"
+    )
+
+
+def step_seed(seed: int, shard: int, r: int) -> int:
+    """The seed of a step, below 2**31: every step has its own, so that no bag is drawn twice."""
+    return int(chain("seed", seed, shard, r)[:16], 16) % 2**31
+
+
+def epochs(start: Fraction, stop: Fraction, n_slices: int) -> Fraction:
+    """Epochs over the prefix that keep the total of sample presentations whatever the slicing.
+
+    Training slice by slice, each for 2/(R+1) epochs over all slices so far, presents as many samples as one epoch
+    over the shard (Bourtoule et al. 2021, section V). A step that covers several slices' budget gets their sum,
+    counted over its own prefix.
+
+    Examples
+    --------
+    >>> [str(epochs(Fraction(r, 4), Fraction(r + 1, 4), 4)) for r in range(4)]
+    ['2/5', '2/5', '2/5', '2/5']
+    >>> epochs(Fraction(0), Fraction(1), 1)
+    Fraction(1, 1)
+    """
+    a, b = start * n_slices, stop * n_slices
+    if b == 0:
+        return Fraction(0)
+    # A learner that starts anew with the whole budget trains whole epochs, whatever share of the slices is there.
+    return (b * (b + 1) - a * (a + 1)) / (b * (n_slices + 1))

@@ -1,0 +1,160 @@
+"""Receipts, estimates and reports: what the operations of a model tell about themselves, as plain values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from unlearnkit.ledger import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was done for one erasure request. It names no id and holds no feature value.
+
+    Attributes
+    ----------
+    request_id : int
+        The place of the request in the life of the model, counted from 1.
+    n_ids : int
+        Distinct ids in the request.
+    n_records : int
+        Rows removed.
+    already_forgotten : int
+        Ids that an earlier request has removed.
+    skipped : tuple of int
+        Positions in the request of ids that no record has (``missing="ignore"``).
+    shards : dict of int to int
+        Each affected shard and the first slice affected in it.
+    steps_retrained : int
+        Steps trained again for it so far; a step shared with other requests counts for each.
+    steps_total : int
+        Steps of the whole model.
+    states_destroyed : int
+        Stored states that the removed records had influenced.
+    untrainable_shards : dict of int to str
+        Shards that cannot be trained on what is left, and why; they stay isolated.
+    rebuilt_shards : tuple of int
+        Shards that were rebuilt whole in another environment.
+    digest_before : str
+        The digest of the model before the request.
+    digest_after : str or None
+        The digest once repaired: that of the model that never saw the records. None while repair is due.
+    isolated_at : datetime
+        From here on nothing served or stored was influenced by the records. UTC.
+    repaired_at : datetime or None
+        None while repair is due.
+    """
+
+    request_id: int
+    n_ids: int
+    n_records: int
+    already_forgotten: int
+    skipped: tuple[int, ...]
+    shards: dict[int, int]
+    steps_total: int
+    states_destroyed: int
+    digest_before: str
+    isolated_at: datetime
+    steps_retrained: int = 0
+    untrainable_shards: dict[int, str] = field(default_factory=dict)
+    rebuilt_shards: tuple[int, ...] = ()
+    digest_after: str | None = None
+    repaired_at: datetime | None = None
+
+    def to_json(self) -> str:
+        """The receipt as one JSON object, times in ISO 8601."""
+        return json.dumps(asdict(self), default=_plain)
+
+    def facts(self) -> dict[str, Any]:
+        """The receipt as plain JSON values, as a ledger keeps it."""
+        plain: dict[str, Any] = json.loads(self.to_json())
+        return plain
+
+    @classmethod
+    def of(cls, request: Request) -> Receipt:
+        """The receipt of a request in a ledger."""
+        facts = {f.name: request.facts[f.name] for f in fields(cls) if f.name in request.facts}
+        for name in ("shards", "untrainable_shards"):
+            facts[name] = {int(shard): value for shard, value in facts.get(name, {}).items()}
+        for name in ("skipped", "rebuilt_shards"):
+            facts[name] = tuple(facts.get(name, ()))
+        repaired = request.repaired_at
+        facts["isolated_at"] = datetime.fromisoformat(facts["isolated_at"])
+        facts["repaired_at"] = None if repaired is None else datetime.fromisoformat(repaired)
+        return cls(**facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a request would cost. Nothing is changed by asking.
+
+    Attributes
+    ----------
+    n_records : int
+        Rows that would go.
+    shards : dict of int to int
+        Affected shards and the first slice affected in each.
+    n_steps : int
+        Steps to train again.
+    steps_total : int
+        Steps of the whole model.
+    cost_share : float
+        Sample presentations of these steps as a share of a full build.
+    abstaining_shards : tuple of int
+        Shards without a constituent between isolate and repair.
+    chance_all_abstain : float
+        Whether nothing could be predicted in between, 0.0 or 1.0: for known ids there is no chance left in it.
+    """
+
+    n_records: int
+    shards: dict[int, int]
+    n_steps: int
+    steps_total: int
+    cost_share: float
+    abstaining_shards: tuple[int, ...]
+    chance_all_abstain: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The outcome of rebuilding a model from its records in an empty store.
+
+    Attributes
+    ----------
+    exact : bool
+        Every state is there and equals the rebuilt one, byte for byte.
+    differing : tuple of (int, int)
+        (shard, slice) of the states that differ, or that only one of the two has.
+    due : tuple of (int, int)
+        (shard, slice) of the steps that wait for repair.
+    n_steps : int
+        States compared.
+    digest, rebuilt_digest : str
+    same_environment : bool
+        False if library versions or the processor have changed since: then a difference need not be a fault.
+    """
+
+    exact: bool
+    differing: tuple[tuple[int, int], ...]
+    due: tuple[tuple[int, int], ...]
+    n_steps: int
+    digest: str
+    rebuilt_digest: str
+    same_environment: bool
+
+    def __bool__(self) -> bool:
+        return self.exact
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

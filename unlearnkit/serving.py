@@ -1,0 +1,124 @@
+"""Serving: an immutable snapshot of all constituents, swapped in one assignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+
+from unlearnkit.aggregation import Aggregation
+from unlearnkit.errors import NoConstituentError
+from unlearnkit.learner import Learner
+from unlearnkit.plan import PlannedStep
+from unlearnkit.store import StateStore
+from unlearnkit.training import load_constant
+from unlearnkit.typing import Features, FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Constituent:
+    """The model of one shard: the decoded state of the longest step that is stored.
+
+    Attributes
+    ----------
+    step : PlannedStep
+    state : object
+        The learner's state; None for a constant.
+    constant : int or None
+        The class code of a constant.
+    """
+
+    step: PlannedStep
+    state: Any
+    constant: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a prediction reads.
+
+    Attributes
+    ----------
+    learner : Learner
+    aggregation : Aggregation
+    n_classes : int or None
+    constituents : tuple of Constituent or None
+        One for each shard; None abstains.
+    prior : ndarray or None
+        What to predict for every row when all abstain; None: raise.
+    """
+
+    learner: Learner[Any]
+    aggregation: Aggregation
+    n_classes: int | None
+    constituents: tuple[Constituent | None, ...]
+    prior: FloatArray | None
+
+    @property
+    def all_abstain(self) -> bool:
+        """Whether there is no constituent."""
+        return all(c is None for c in self.constituents)
+
+    def predict(self, X: Features, n_jobs: int | None = None) -> FloatArray:
+        """Aggregated probabilities or votes of shape (n, k), or values of shape (n,) or (n, m).
+
+        Raises
+        ------
+        NoConstituentError
+            If every shard abstains and there is no prior.
+        """
+        if self.all_abstain:
+            return self._predict_prior(X.shape[0])
+        present = [c for c in self.constituents if c is not None]
+        if joblib.effective_n_jobs(n_jobs) == 1:
+            found = (self._predict_one(c, X) for c in present)
+        else:
+            found = joblib.Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")(
+                joblib.delayed(self._predict_one)(c, X) for c in present
+            )
+        predictions = iter(found)
+        return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
+
+    def _predict_prior(self, n: int) -> FloatArray:
+        if self.prior is None:
+            raise NoConstituentError(
+                "Every shard abstains: no constituent is free of what was forgotten. The model was left as it is. "
+                'Call repair() to train the missing steps, or set when_isolated="prior".'
+            )
+        return np.tile(self.prior, (n,) + (1,) * self.prior.ndim)
+
+    def _predict_one(self, constituent: Constituent, X: Features) -> FloatArray:
+        if constituent.constant is not None:
+            assert self.n_classes is not None
+            certain = np.zeros((X.shape[0], self.n_classes))
+            certain[:, constituent.constant] = 1
+            return certain
+        predicted = self.learner.predict(constituent.state, X)
+        return predicted if self.n_classes is None else self._scatter(predicted, constituent)
+
+    def _scatter(self, predicted: FloatArray, constituent: Constituent) -> FloatArray:
+        """Put the columns of the classes that the shard knows where the schema has them."""
+        classes = constituent.step.classes
+        assert classes is not None
+        if len(classes) == self.n_classes:
+            return predicted
+        full = np.zeros((predicted.shape[0], self.n_classes or 0), dtype=predicted.dtype)
+        full[:, list(classes)] = predicted
+        return full
+
+
+def open_constituent(learner: Learner[Any], store: StateStore, steps: tuple[PlannedStep, ...]) -> Constituent | None:
+    """The constituent of a shard: the longest of its planned steps that is stored, decoded; None if there is none."""
+    stored = None
+    for step in steps:
+        if step.key not in store:
+            break
+        stored = step
+    if stored is None:
+        return None
+    parts = store.parts(stored.key)
+    if stored.constant:
+        return Constituent(stored, None, load_constant(parts))
+    return Constituent(stored, learner.load(parts), None)

@@ -1,0 +1,1 @@
+from unlearnkit.testing.remembering import RememberingLearner

@@ -1,0 +1,115 @@
+"""A learner that does nothing but remember, so that leakage is an assertion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from unlearnkit.errors import StateError
+from unlearnkit.learner import Batch, Capabilities, Step
+from unlearnkit.parts import pack_json, unpack_json
+from unlearnkit.typing import Features, FloatArray, Task
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a `RememberingLearner` has seen.
+
+    Attributes
+    ----------
+    records : frozenset of tuple
+        The rows seen, features and target code.
+    n_outputs : int
+        Columns to predict.
+    """
+
+    records: frozenset[tuple[float, ...]]
+    n_outputs: int
+
+
+@dataclass
+class RememberingLearner:
+    """A learner whose state is the set of records that it saw.
+
+    Parameters
+    ----------
+    task : {"classification", "regression"}
+    resumable, absent_classes : bool
+        What it declares.
+
+    Attributes
+    ----------
+    trained : list of Step
+        The steps that it was called for, in order. Kept in this process only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from unlearnkit.testing import RememberingLearner, ensemble
+    >>> learner = RememberingLearner()
+    >>> X, y = np.arange(40.0).reshape(-1, 1), np.arange(40) % 2
+    >>> model = ensemble(learner, n_shards=2, n_slices=2).fit(X, y, ids=range(40))
+    >>> _ = model.forget(7)
+    >>> any((7.0, 1.0) in memory.records for memory in model.constituents)
+    False
+    """
+
+    task: Task = "classification"
+    resumable: bool = True
+    absent_classes: bool = False
+    trained: list[Step] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As declared."""
+        return Capabilities(
+            task=self.task,
+            resumable=self.resumable,
+            max_slices=None if self.resumable else 1,
+            recommended_slices=3 if self.resumable else 1,
+            probabilities=True,
+            sample_weight=True,
+            missing_values=True,
+            sparse=True,
+            absent_classes=self.absent_classes,
+            parallel="threads",
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Its parameters in words."""
+        return f"remembering:{self.task}:{self.resumable}:{self.absent_classes}"
+
+    def train(self, state: Memory | None, batch: Batch, step: Step) -> Memory:
+        """Remember the new rows too."""
+        self.trained.append(step)
+        seen = frozenset() if state is None else state.records
+        X = batch.X.toarray() if sp.issparse(batch.X) else np.asarray(batch.X)
+        rows = np.column_stack([X, batch.y])[batch.n_old :]
+        return Memory(seen | {tuple(row) for row in rows.tolist()}, 1 if batch.classes is None else len(batch.classes))
+
+    def predict(self, state: Memory, X: Features) -> FloatArray:
+        """Something that depends on every record: frequencies of the classes, or the mean of the targets."""
+        targets = np.array([record[-1] for record in sorted(state.records)])
+        if self.task == "regression":
+            return np.full(X.shape[0], targets.mean())
+        frequencies = np.bincount(targets.astype(np.int64), minlength=state.n_outputs) / len(targets)
+        return np.tile(frequencies, (X.shape[0], 1))
+
+    def save(self, state: Memory) -> dict[str, bytes]:
+        """The records, sorted."""
+        return {"records": pack_json(sorted(state.records)), "n_outputs": pack_json(state.n_outputs)}
+
+    def load(self, parts: Mapping[str, bytes]) -> Memory:
+        """The records."""
+        if set(parts) != {"records", "n_outputs"}:
+            raise StateError(f"Expected the parts records and n_outputs, got {sorted(parts)}; nothing was changed.")
+        records: Any = unpack_json(parts["records"])
+        n_outputs = unpack_json(parts["n_outputs"])
+        if not isinstance(records, list) or not isinstance(n_outputs, int):
+            raise StateError("The stored records are not a list; nothing was changed.")
+        return Memory(frozenset(tuple(record) for record in records), n_outputs)
