@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from unlearnkit.typing import AnyArray, Features, FloatArray, Task
 
@@ -165,6 +165,7 @@ class Step:
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") % 2**31
 
 
+@runtime_checkable
 class Learner(Protocol[State]):
     """One kind of model behind one face. Learners pickle, and never change after they are made.
 

@@ -22,13 +22,16 @@ class Memory:
     Attributes
     ----------
     records : frozenset of tuple
-        The rows seen, features and target code.
+        The rows seen: features, target and, in a model with weights, the weight.
     n_outputs : int
         Columns to predict.
+    weighted : bool
+        Whether the last number of a record is its weight.
     """
 
     records: frozenset[tuple[float, ...]]
     n_outputs: int
+    weighted: bool = False
 
 
 @dataclass
@@ -63,6 +66,9 @@ class RememberingLearner:
     absent_classes: bool = False
     trained: list[Step] = field(default_factory=list, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"trained": []}
+
     @property
     def capabilities(self) -> Capabilities:
         """As declared."""
@@ -70,6 +76,7 @@ class RememberingLearner:
             task=self.task,
             resumable=self.resumable,
             max_slices=None if self.resumable else 1,
+            why_limited="" if self.resumable else "it was told not to be resumable",
             recommended_slices=3 if self.resumable else 1,
             probabilities=True,
             sample_weight=True,
@@ -89,27 +96,31 @@ class RememberingLearner:
         self.trained.append(step)
         seen = frozenset() if state is None else state.records
         X = batch.X.toarray() if sp.issparse(batch.X) else np.asarray(batch.X)
-        rows = np.column_stack([X, batch.y])[batch.n_old :]
-        return Memory(seen | {tuple(row) for row in rows.tolist()}, 1 if batch.classes is None else len(batch.classes))
+        weighted = batch.sample_weight is not None
+        columns = [X, batch.y, batch.sample_weight] if weighted else [X, batch.y]
+        rows = np.column_stack(columns)[batch.n_old :]
+        n_outputs = 1 if batch.classes is None else len(batch.classes)
+        return Memory(seen | {tuple(row) for row in rows.tolist()}, n_outputs, weighted)
 
     def predict(self, state: Memory, X: Features) -> FloatArray:
         """Something that depends on every record: frequencies of the classes, or the mean of the targets."""
-        targets = np.array([record[-1] for record in sorted(state.records)])
+        records = np.array(sorted(state.records))
+        targets, weight = (records[:, -2], records[:, -1]) if state.weighted else (records[:, -1], np.ones(len(records)))
         if self.task == "regression":
-            return np.full(X.shape[0], targets.mean())
-        frequencies = np.bincount(targets.astype(np.int64), minlength=state.n_outputs) / len(targets)
+            return np.full(X.shape[0], np.average(targets, weights=weight))
+        frequencies = np.bincount(targets.astype(np.int64), weights=weight, minlength=state.n_outputs) / weight.sum()
         return np.tile(frequencies, (X.shape[0], 1))
 
     def save(self, state: Memory) -> dict[str, bytes]:
         """The records, sorted."""
-        return {"records": pack_json(sorted(state.records)), "n_outputs": pack_json(state.n_outputs)}
+        return {"records": pack_json(sorted(state.records)), "shape": pack_json([state.n_outputs, state.weighted])}
 
     def load(self, parts: Mapping[str, bytes]) -> Memory:
         """The records."""
-        if set(parts) != {"records", "n_outputs"}:
-            raise StateError(f"Expected the parts records and n_outputs, got {sorted(parts)}; nothing was changed.")
+        if set(parts) != {"records", "shape"}:
+            raise StateError(f"Expected the parts records and shape, got {sorted(parts)}; nothing was changed.")
         records: Any = unpack_json(parts["records"])
-        n_outputs = unpack_json(parts["n_outputs"])
-        if not isinstance(records, list) or not isinstance(n_outputs, int):
+        shape = unpack_json(parts["shape"])
+        if not isinstance(records, list) or not isinstance(shape, list):
             raise StateError("The stored records are not a list; nothing was changed.")
-        return Memory(frozenset(tuple(record) for record in records), n_outputs)
+        return Memory(frozenset(tuple(record) for record in records), *shape)
