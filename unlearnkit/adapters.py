@@ -81,20 +81,34 @@ class Plugins:
         self.manager.add_hookspecs(HookSpecs)
         self.broken: dict[str, str] = {}
         found = importlib.metadata.entry_points(group=PROJECT) if entry_points is None else entry_points
+        self.adapters: list[Adapter] = []
         for entry_point in found:
             self._load(entry_point)
-        self.adapters: list[Adapter] = [a for adapters in self.manager.hook.unlearnkit_adapters() for a in adapters]
 
     def _load(self, entry_point: importlib.metadata.EntryPoint) -> None:
         # A plugin is foreign code: whatever it raises, the others must go on working.
+        plugin = None
         try:
-            plugin = entry_point.load()
-            if not self.manager.is_registered(plugin):
-                self.manager.register(plugin, name=entry_point.name)
-                self.manager.check_pending()
+            module = entry_point.load()
+            if self.manager.is_registered(module):
+                return
+            self.manager.register(module, name=entry_point.name)
+            plugin = module
+            self.manager.check_pending()
+            self.adapters += self._declared(plugin)
         except Exception as error:  # noqa: BLE001
-            self.manager.unregister(name=entry_point.name)
+            if plugin is not None:
+                self.manager.unregister(plugin)
             self.broken[entry_point.name] = f"{type(error).__name__}: {error}"
+
+    def _declared(self, plugin: object) -> list[Adapter]:
+        others = [other for other in self.manager.get_plugins() if other is not plugin]
+        answers = self.manager.subset_hook_caller("unlearnkit_adapters", others)()
+        adapters = [adapter for answer in answers for adapter in answer]
+        wrong = [type(a).__name__ for a in adapters if not isinstance(a, Adapter)]
+        if wrong:
+            raise TypeError(f"unlearnkit_adapters gave {', '.join(wrong)} where Adapter was expected")
+        return adapters
 
     def resolve(self, model: object, adapter: str | None = None) -> Learner[Any]:
         """The learner for `model`.
@@ -130,28 +144,30 @@ class Plugins:
                 )
                 raise AdapterConflictError(msg)
             if claims:
-                return self._unless_better_missing(claims[0], names)
+                return self._unless_better_missing(claims[0], names, type_name)
         raise self._no_adapter(names)
 
     def _named(self, name: str) -> Adapter:
-        for adapter in self.adapters:
-            if adapter.name == name:
-                return adapter
+        found = [adapter for adapter in self.adapters if adapter.name == name]
+        if len(found) > 1:
+            msg = f"There are {len(found)} adapters named {name!r}; nothing was changed. Uninstall all but one."
+            raise AdapterConflictError(msg)
+        if found:
+            return found[0]
         known = ", ".join(sorted(a.name for a in self.adapters)) or "none"
         msg = f"There is no adapter named {name!r} (installed: {known}); nothing was changed."
         raise ParameterError(msg)
 
-    def _unless_better_missing(self, adapter: Adapter, names: list[str]) -> Adapter:
+    def _unless_better_missing(self, adapter: Adapter, names: list[str], claimed: str) -> Adapter:
         """A booster is a scikit-learn estimator too: without its own plugin it must not pass for one."""
-        framework = names[0].partition(".")[0].partition(":")[0]
-        home = FIRST_PARTY.get(framework)
-        if home is None or home in {a.name for a in self.adapters}:
+        installed = {a.name for a in self.adapters}
+        homes = {_home(name) for name in names[: names.index(claimed)]} - {None, _home(claimed)}
+        if homes <= installed:
             return adapter
         raise self._no_adapter(names)
 
     def _no_adapter(self, names: list[str]) -> UnsupportedModelError | MissingPluginError:
-        frameworks = [n.partition(".")[0].partition(":")[0] for n in names]
-        home = next((FIRST_PARTY[f] for f in frameworks if f in FIRST_PARTY), None)
+        home = next(filter(None, map(_home, names)), None)
         if home in self.broken:
             return MissingPluginError(
                 f"The plugin unlearnkit-{home}, which wraps {names[0]}, failed to import ({self.broken[home]}); "
@@ -167,6 +183,11 @@ class Plugins:
             f"No installed plugin wraps {names[0]}; nothing was changed.{broken} "
             "Pass a scikit-learn, LightGBM, XGBoost, torch or skorch model, or write an adapter for it."
         )
+
+
+def _home(type_name: str) -> str | None:
+    """The first-party adapter for the framework that a type belongs to."""
+    return FIRST_PARTY.get(type_name.partition(":")[0].partition(".")[0])
 
 
 def _claims(adapter: Adapter, type_name: str) -> bool:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from unlearnkit.errors import ParameterError
-from unlearnkit.fingerprints import code_identity
+from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Capabilities
-from unlearnkit.typing import Aggregate, BoolArray, FloatArray
+from unlearnkit.typing import Aggregate, FloatArray
 
 MEAN, VOTE, AUTO = "mean", "vote", "auto"
 
@@ -54,7 +54,7 @@ def choose(aggregation: str | Aggregate, capabilities: Capabilities) -> Aggregat
     """
     classifier = capabilities.task == "classification"
     if callable(aggregation):
-        return Aggregation(aggregation, "function:" + code_identity(aggregation).decode())
+        return Aggregation(aggregation, "function:" + fingerprint(aggregation))
     if aggregation == AUTO:
         aggregation = MEAN if capabilities.probabilities or not classifier else VOTE
     if aggregation not in (MEAN, VOTE):
@@ -86,8 +86,3 @@ def _mean(predictions: Iterable[FloatArray]) -> FloatArray:
     assert total is not None
     total /= count
     return total
-
-
-def abstained(present: BoolArray) -> bool:
-    """Whether there is nothing to aggregate."""
-    return not present.any()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from unlearnkit.errors import StateError
 
@@ -45,6 +45,10 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy of its own: another thread may put while this one is being pickled.
+        return {"_data": dict(self._data)}
 
     def put(self, data: bytes) -> str:
         """Keep the bytes and give their name."""

@@ -13,6 +13,7 @@ from unlearnkit.errors import EnvironmentChangedError, TrainingError
 from unlearnkit.learner import Learner
 from unlearnkit.plan import Plan, PlannedStep
 from unlearnkit.store import StateStore
+from unlearnkit.threads import one_thread
 from unlearnkit.training import ShardTask, TrainedStep, run_task, train_shard
 from unlearnkit.typing import AnyArray
 
@@ -67,24 +68,26 @@ class Builder:
         EnvironmentChangedError
             If a step would go on from a state of another environment. Nothing was trained.
         """
-        tasks = [
-            self._task(records[shard], steps, missing, store)
-            for shard, steps in enumerate(plan.shards)
-            if shard not in without and (missing := missing_steps(steps, store))
-        ]
+        with store.at_rest():
+            tasks = [
+                self._task(records[shard], missing, store)
+                for shard, steps in enumerate(plan.shards)
+                if shard not in without and (missing := missing_steps(steps, store))
+            ]
         failures: dict[int, TrainingError] = {}
-        for result in self._run(tasks):
-            if isinstance(result, TrainingError):
-                assert result.shard is not None
-                failures[result.shard] = result
-            else:
-                on_step(result, store.save(result.step, result.parts, self.environment))
+        # Around all: OpenBLAS may ignore a limit that another thread lifts than the one that set it.
+        with one_thread():
+            for result in self._run(tasks):
+                if isinstance(result, TrainingError):
+                    assert result.shard is not None
+                    failures[result.shard] = result
+                else:
+                    on_step(result, store.save(result.step, result.parts, self.environment))
         return failures
 
     def _task(
         self,
         records: ShardRecords,
-        steps: tuple[PlannedStep, ...],
         missing: tuple[PlannedStep, ...],
         store: StateStore,
     ) -> ShardTask:

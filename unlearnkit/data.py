@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
+from unlearnkit.errors import DataError
 from unlearnkit.hashing import hash_items, hash_rows
-from unlearnkit.schema import Schema, is_frame
+from unlearnkit.schema import Schema, is_frame, is_sparse
 from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray
 
 _TAG = b"unlearnkit:row"
@@ -76,21 +78,15 @@ class ShardRecords:
     def __len__(self) -> int:
         return len(self.slice)
 
-    @property
-    def n_bytes(self) -> int:
-        """The memory of the features, about."""
-        return _n_bytes(self.X)
-
     def bounds(self, n_slices: int) -> list[int]:
         """The number of active rows before each slice, and in all: n_slices + 1 numbers."""
-        return np.searchsorted(self.slice[: self.n_active], np.arange(n_slices + 1)).tolist()
+        bounds: list[int] = np.searchsorted(self.slice[: self.n_active], np.arange(n_slices + 1)).tolist()
+        return bounds
 
     def facts(self, n_slices: int, *, classification: bool) -> tuple[SliceFacts, ...]:
         """The facts of each slice."""
         bounds = self.bounds(n_slices)
-        return tuple(
-            self._facts(a, b, classification=classification) for a, b in zip(bounds, bounds[1:], strict=False)
-        )
+        return tuple(self._facts(a, b, classification=classification) for a, b in pairwise(bounds))
 
     def _facts(self, start: int, stop: int, *, classification: bool) -> SliceFacts:
         weight = np.ones(stop - start) if self.weight is None else self.weight[start:stop]
@@ -171,7 +167,7 @@ def _words(hashes: ByteArray) -> AnyArray:
 def content_hashes(X: Features, y: AnyArray, schema: Schema, secret: bytes) -> ByteArray:
     """The keyed hash of each row's canonical features and target, shape (n, 32)."""
     targets = as_bytes(y)
-    if sp.issparse(X):
+    if is_sparse(X):
         return hash_items(_sparse_rows(X, targets), secret, _TAG, CONTENT_BYTES)
     if is_frame(X):
         rows = np.concatenate([*(_column_bytes(X, c, secret) for c in schema.columns), targets], axis=1)
@@ -197,7 +193,7 @@ def _sparse_rows(X: sp.csr_matrix, targets: ByteArray) -> Iterator[bytes]:
     indices = X.indices.astype(np.int32, copy=False)
     data = normalised(X.data.copy())
     pointers = X.indptr.tolist()
-    for row, (a, b) in enumerate(zip(pointers, pointers[1:], strict=False)):
+    for row, (a, b) in enumerate(pairwise(pointers)):
         yield indices[a:b].tobytes() + data[a:b].tobytes() + targets[row].tobytes()
 
 
@@ -224,7 +220,7 @@ def normalised(X: Features) -> Features:
 
     Equal records must have equal bytes: -0.0 becomes 0.0, and NaN of any payload the one NaN.
     """
-    if sp.issparse(X):
+    if is_sparse(X):
         normalised(X.data)
     elif is_frame(X):
         return _normalised_frame(X)
@@ -247,7 +243,7 @@ def take_rows(X: Features, rows: IntArray) -> Features:
     """These rows of X in this order, copied."""
     if is_frame(X):
         return X.iloc[rows].reset_index(drop=True)
-    if sp.issparse(X):
+    if is_sparse(X):
         return X[rows]
     return np.ascontiguousarray(X[rows])
 
@@ -271,14 +267,19 @@ def handles_of(X: Any, n: int) -> tuple[Sequence[Any], bool]:
     if is_frame(X):
         import pandas as pd
 
-        if not isinstance(X.index, pd.RangeIndex) and X.index.is_unique and not X.index.hasnans:
-            return X.index.tolist(), False
+        index = X.index
+        if isinstance(index, pd.MultiIndex) and index.is_unique:
+            raise _no_handle("tuples")
+        if not isinstance(index, pd.RangeIndex) and index.is_unique and not index.hasnans:
+            if index.dtype.kind in "mM":
+                raise _no_handle("dates or times")
+            return index.tolist(), False
     return range(n), True
 
 
-def _n_bytes(X: Features) -> int:
-    if is_frame(X):
-        return int(X.memory_usage(deep=False).sum())
-    if sp.issparse(X):
-        return int(X.data.nbytes + X.indices.nbytes + X.indptr.nbytes)
-    return int(X.nbytes)
+def _no_handle(kind: str) -> DataError:
+    """Positions in their place would be a trap: a label that looks like a position would name another row."""
+    return DataError(
+        f"The labels of the index of X are {kind}, which cannot name a row to forget; nothing was changed. Give ids=, "
+        "or address rows by their position: X.reset_index(drop=True)"
+    )

@@ -16,6 +16,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -25,8 +26,8 @@ from unlearnkit.adapters import plugins
 from unlearnkit.aggregation import Aggregation
 from unlearnkit.build import Builder, missing_steps
 from unlearnkit.data import ShardRecords
-from unlearnkit.environment import environment_digest
-from unlearnkit.errors import DataError, ParameterError, TrainingError, UnknownRecordError
+from unlearnkit.environment import environment_digest, environment_now
+from unlearnkit.errors import DataError, ParameterError, StateError, TrainingError, UnknownRecordError
 from unlearnkit.hashing import KEY_BYTES, chain
 from unlearnkit.ids import as_list, coerce_request
 from unlearnkit.ingest import Ingested, handle_hashes, ingest
@@ -133,8 +134,10 @@ class SisaEnsemble:
         self.partition: Partition
         self._build: Build
         self._snapshot: Snapshot
-        self._untrainable: dict[int, TrainingError] = {}
+        # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
+        self._untrainable: dict[int, str] = {}
         self._retrained: dict[int, int] = {}
+        self._rebuilt: tuple[int, ...] = ()
 
     def _locks(self) -> None:
         self._lock = threading.RLock()
@@ -142,11 +145,16 @@ class SisaEnsemble:
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            return {k: v for k, v in vars(self).items() if k not in ("_lock", "_repair_lock", "_snapshot")}
+            kept = {k: v for k, v in vars(self).items() if k not in ("_lock", "_repair_lock", "_snapshot")}
+            # Records and states must be of one moment, though a request may come before they are written out.
+            return kept | {k: copy(kept[k]) for k in ("store", "_untrainable", "_retrained")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.config = replace(self.config, environment=environment_now(self.config.environment))
         self._locks()
+        if not hasattr(self, "_build"):
+            return
         # States travel as their stored bytes, and are decoded from them here as everywhere.
         self._serve(range(self.config.n_shards))
 
@@ -166,7 +174,7 @@ class SisaEnsemble:
         self.schema, self.partition = ingested.schema, ingested.partition
         self._build = Build(ingested.records, self._plan(ingested.records))
         self.store.replan(self._build.plan.keys)
-        failures = self._train("Training")
+        failures = self._train("Training", self._build)
         if failures and self.config.schema is None:
             raise next(iter(failures.values()))
         self._leave_out(failures)
@@ -214,9 +222,8 @@ class SisaEnsemble:
         environment = environment_digest(self.config.environment)
         return Builder(self.learner, self.schema.labels, environment, self.config.n_jobs)
 
-    def _train(self, label: str, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
-        """Train what the current plan misses; states of steps that leave the plan meanwhile are dropped."""
-        build = self._build
+    def _train(self, label: str, build: Build, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
+        """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
         missing = sum(len(missing_steps(steps, self.store)) for steps in build.plan.shards)
         with progress(label, missing, shown=self.config.verbose > 0) as advance:
 
@@ -235,7 +242,7 @@ class SisaEnsemble:
                 self._retrained[request.sequence] = self._retrained.get(request.sequence, 0) + 1
 
     def _leave_out(self, failures: Mapping[int, TrainingError]) -> None:
-        self._untrainable.update(failures)
+        self._untrainable.update({shard: _reason(error) for shard, error in failures.items()})
         for shard, error in failures.items():
             warnings.warn(
                 f"Shard {shard} cannot be trained on the records that are left and stays isolated: {error}",
@@ -244,13 +251,24 @@ class SisaEnsemble:
             )
 
     def _serve(self, shards: Any) -> None:
-        """Swap in a snapshot with these shards opened anew from the store."""
+        """Swap in a snapshot with these shards opened anew from the store.
+
+        Raises
+        ------
+        StateError
+            If a stored state is damaged. Its shard abstains; what it served before is swapped out all the same.
+        """
+        damaged: StateError | None = None
         with self._lock:
             plan = self._build.plan
             old = getattr(self, "_snapshot", None)
             constituents = list(old.constituents) if old is not None else [None] * self.config.n_shards
             for shard in shards:
-                constituents[shard] = open_constituent(self.learner, self.store, plan.shards[shard])
+                constituents[shard] = None
+                try:
+                    constituents[shard] = open_constituent(self.learner, self.store, plan.shards[shard])
+                except StateError as error:
+                    damaged = error
             snapshot = Snapshot(
                 self.learner,
                 self.config.aggregation,
@@ -259,6 +277,8 @@ class SisaEnsemble:
                 None,
             )
             self._snapshot = replace(snapshot, prior=self._prior()) if snapshot.all_abstain else snapshot
+        if damaged is not None:
+            raise damaged
 
     def _prior(self) -> FloatArray | None:
         """Class frequencies, or the mean of the targets, of the remaining records."""
@@ -291,9 +311,10 @@ class SisaEnsemble:
         """Find the rows of a request and plan the model without them. Changes nothing."""
         if missing not in ("raise", "ignore"):
             raise ParameterError(f'missing={missing!r} is neither "raise" nor "ignore"; nothing was changed.')
+        ids = as_list(ids)
         wanted = coerce_request(ids, self.schema.id_type)
-        hashes = self._request_hashes(wanted)
-        rows, found = self._find(hashes)
+        hashes, shards = self._addresses(wanted)
+        rows, found = self._find(hashes, shards)
         pseudonyms = [self._pseudonym(item) for item in wanted]
         forgotten = self.store.ledger.forgotten(pseudonyms)
         absent = {item for item, h in zip(wanted, hashes, strict=True) if h not in found}
@@ -309,25 +330,28 @@ class SisaEnsemble:
         build, first = self._build_without(rows)
         return Removal(rows, len(wanted), removed, len(already), positions, build, first)
 
-    def _request_hashes(self, wanted: list[bytes]) -> list[bytes]:
+    def _addresses(self, wanted: list[bytes]) -> tuple[list[bytes], list[int]]:
+        """The keyed hash of each id, and the shards where they may be."""
         if self.schema.explicit_ids:
-            return [rid.tobytes() for rid in self.partition.place(wanted).rid]
-        return [handle.tobytes() for handle in handle_hashes(wanted, self.partition)]
+            places = self.partition.place(wanted)
+            return [rid.tobytes() for rid in places.rid], np.unique(places.shard).tolist()
+        return [handle.tobytes() for handle in handle_hashes(wanted, self.partition)], list(range(self.config.n_shards))
 
-    def _find(self, hashes: list[bytes]) -> tuple[dict[int, BoolArray], set[bytes]]:
+    def _find(self, hashes: list[bytes], shards: list[int]) -> tuple[dict[int, BoolArray], set[bytes]]:
         """The matching rows of each shard that has any, and the hashes that were matched."""
         keys, rows, found = set(hashes), {}, set()
-        for shard, records in enumerate(self._build.records):
+        for shard in shards:
+            records = self._build.records[shard]
             matching = records.matching(keys)
             if matching.any():
                 rows[shard] = matching
                 found |= records.keys(matching)
         return rows, found
 
-    def _positions(self, ids: Any, unknown: set[bytes]) -> tuple[int, ...]:
+    def _positions(self, ids: list[Any], unknown: set[bytes]) -> tuple[int, ...]:
         if not unknown:
             return ()
-        encoded = [coerce_request([value], self.schema.id_type)[0] for value in as_list(ids)]
+        encoded = [coerce_request([value], self.schema.id_type)[0] for value in ids]
         return tuple(i for i, item in enumerate(encoded) if item in unknown)
 
     def _pseudonym(self, item: bytes) -> str:
@@ -351,7 +375,7 @@ class SisaEnsemble:
         before = self.model_digest
         plan = removal.build.plan
         sequence = len(self.store.ledger.requests()) + 1
-        destroyed = len(self._build.plan.keys - plan.keys)
+        destroyed = sum(key in self.store for key in self._build.plan.keys - plan.keys)
         receipt = Receipt(
             request_id=sequence,
             n_ids=removal.n_ids,
@@ -382,7 +406,7 @@ class SisaEnsemble:
         """Train what is missing; see `SISAClassifier.repair`."""
         due = [r.sequence for r in self.store.ledger.requests() if r.repaired_at is None]
         if rebuild:
-            self._discard_foreign_states()
+            self._discard_unusable_states()
         failures = self._repair()
         if failures:
             raise next(iter(failures.values()))
@@ -391,34 +415,52 @@ class SisaEnsemble:
     def _repair(self, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
         """Train what is missing, except in shards known to be untrainable, and close the requests that were due."""
         with self._repair_lock:
-            failures: dict[int, TrainingError] = {}
-            plan = None
-            # A request that comes in while steps are trained changes the plan: then there is more to do.
-            while plan is not self._build.plan:
-                plan = self._build.plan
-                failures = self._train("Repairing", without & self._untrainable.keys())
-            with self._lock:
-                self._untrainable = {s: e for s, e in self._untrainable.items() if s in without} | failures
-                self._serve(range(self.config.n_shards))
-                for receipt in self._finish():
-                    _notify("unlearnkit_request_done", receipt=receipt)
-            return failures
+            finished = None
+            # A request that comes in while steps are trained changes the build: then there is more to do.
+            while finished is None:
+                build = self._build
+                try:
+                    failures = self._train("Repairing", build, without & self._untrainable.keys())
+                except BaseException:
+                    # What was trained before the interruption serves.
+                    self._serve(range(self.config.n_shards))
+                    raise
+                finished = self._close(build, failures, without)
+        for receipt in finished:
+            _notify("unlearnkit_request_done", receipt=receipt)
+        return failures
 
-    def _discard_foreign_states(self) -> None:
-        """Drop all states of shards that would train on from another environment's."""
+    def _close(
+        self, build: Build, failures: Mapping[int, TrainingError], without: frozenset[int]
+    ) -> list[Receipt] | None:
+        """Serve what was trained and close the requests that are done; None if the build is no longer current."""
         with self._lock:
-            current = environment_digest(self.config.environment)
-            ledger, plan = self.store.ledger, self._build.plan
-            stale = {
-                shard
-                for shard, steps in enumerate(plan.shards)
-                if missing_steps(steps, self.store)
-                and any((c := ledger.checkpoint(s.key)) is not None and c.environment != current for s in steps)
-            }
+            if build is not self._build:
+                return None
+            left = {shard: reason for shard, reason in self._untrainable.items() if shard in without}
+            self._untrainable = left | {shard: _reason(error) for shard, error in failures.items()}
+            self._serve(range(self.config.n_shards))
+            finished = self._finish()
+            self._rebuilt = ()
+            return finished
+
+    def _discard_unusable_states(self) -> None:
+        """Drop all states of shards that have a damaged one, or would train on from another environment's."""
+        with self._lock:
+            plan = self._build.plan
+            stale = {s for s, steps in enumerate(plan.shards) if self._is_foreign(steps) or self._is_damaged(steps)}
             if stale:
                 self.store.replan(Plan(tuple(() if s in stale else p for s, p in enumerate(plan.shards))).keys)
                 self.store.replan(plan.keys)
                 self._rebuilt = tuple(sorted(stale))
+
+    def _is_foreign(self, steps: tuple[PlannedStep, ...]) -> bool:
+        current = environment_digest(self.config.environment)
+        stored = (c for step in steps if (c := self.store.ledger.checkpoint(step.key)) is not None)
+        return bool(missing_steps(steps, self.store)) and any(c.environment != current for c in stored)
+
+    def _is_damaged(self, steps: tuple[PlannedStep, ...]) -> bool:
+        return any(step.key in self.store and not self.store.is_whole(step.key) for step in steps)
 
     def _finish(self) -> list[Receipt]:
         """Close the requests whose shards are whole again."""
@@ -430,9 +472,9 @@ class SisaEnsemble:
                 facts: dict[str, Any] = {"steps_retrained": self._retrained.get(request.sequence, 0)}
                 waiting = degraded & shards
                 facts["untrainable_shards"] = {
-                    str(s): _reason(self._untrainable[s]) for s in sorted(waiting) if s in self._untrainable
+                    str(s): self._untrainable[s] for s in sorted(waiting) if s in self._untrainable
                 }
-                facts["rebuilt_shards"] = [s for s in getattr(self, "_rebuilt", ()) if s in shards]
+                facts["rebuilt_shards"] = [s for s in self._rebuilt if s in shards]
                 done = not waiting
                 if done:
                     facts["digest_after"] = self.model_digest
@@ -486,10 +528,10 @@ class SisaEnsemble:
         with self._lock:
             removal = self._removal(ids, "raise")
         plan = removal.build.plan
-        steps = [s for shard in plan.shards for s in missing_steps(shard, self.store)]
-        abstaining = tuple(
-            s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in self.store
-        )
+        hopeless = self._untrainable.keys() - removal.first_slices.keys()
+        trainable = (shard for s, shard in enumerate(plan.shards) if s not in hopeless)
+        steps = [s for shard in trainable for s in missing_steps(shard, self.store)]
+        abstaining = tuple(s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in self.store)
         total = sum(s.step.epochs * s.n for s in plan)
         return Estimate(
             n_records=removal.n_records,
@@ -503,29 +545,32 @@ class SisaEnsemble:
 
     def verify(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, ids: Any = None) -> VerifyReport:
         """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
+        if X is None and not (y is None and sample_weight is None and ids is None):
+            raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
         with self._lock:
-            own = self._build
+            # A request that comes in while it rebuilds must not look like a fault.
+            own, store = self._build, copy(self.store)
         other = own
         if X is not None:
             records = self._ingest(X, y, sample_weight, ids).records
             other = Build(records, self._plan(records))
-        elif y is not None or sample_weight is not None or ids is not None:
-            raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
-        store = StateStore()
-        store.replan(other.plan.keys)
+        rebuilt = StateStore()
+        rebuilt.replan(other.plan.keys)
         with progress("Verifying", len(other.plan.keys), shown=self.config.verbose > 0) as advance:
-            self._builder.build(other.plan, other.records, store, lambda *_: advance(1))
-        return self._compare(own.plan, other.plan, store)
+            self._builder.build(other.plan, other.records, rebuilt, lambda *_: advance(1))
+        return self._compare(own.plan, store, self._states(other.plan, rebuilt))
 
-    def _compare(self, plan: Plan, other: Plan, store: StateStore) -> VerifyReport:
-        mine, theirs = self._states(plan, self.store), self._states(other, store)
-        due = tuple((s.shard, s.slice) for steps in plan.shards for s in missing_steps(steps, self.store))
+    def _compare(self, plan: Plan, store: StateStore, theirs: States) -> VerifyReport:
+        mine = self._states(plan, store)
+        # A name in the ledger is a claim; the bytes behind it are the state.
+        damaged = {(s.shard, s.slice) for s in plan if s.key in store and not store.is_whole(s.key)}
+        due = {(s.shard, s.slice) for steps in plan.shards for s in missing_steps(steps, store)}
         # What neither could train, and what waits for repair, are no differences.
-        waiting = {cell for cell in due if cell in theirs}
-        cells = sorted((set(mine) | set(theirs)) - set(due))
-        differing = tuple(cell for cell in cells if mine.get(cell) != theirs.get(cell))
-        environment = environment_digest(self.config.environment)
-        checkpoints = [self.store.ledger.checkpoint(step.key) for step in plan]
+        waiting = due & theirs.keys()
+        cells = sorted((mine.keys() | theirs.keys()) - due)
+        differing = tuple(cell for cell in cells if cell in damaged or mine.get(cell) != theirs.get(cell))
+        current = environment_digest(self.config.environment)
+        checkpoints = [store.ledger.checkpoint(step.key) for step in plan]
         return VerifyReport(
             exact=not differing and not waiting,
             differing=differing,
@@ -533,14 +578,13 @@ class SisaEnsemble:
             n_steps=len(cells),
             digest=self._digest(mine),
             rebuilt_digest=self._digest(theirs),
-            same_environment=all(c is None or c.environment == environment for c in checkpoints),
+            same_environment=all(c is None or c.environment == current for c in checkpoints),
         )
 
 
 def _reason(error: TrainingError) -> str:
     """Why a shard cannot be trained, without the framework's own words: they may quote a value."""
-    cause = type(error.__cause__).__name__ if error.__cause__ is not None else "error"
-    return f"{cause} in the step of slice {error.slice}"
+    return f"{error.cause} in the step of slice {error.slice}"
 
 
 def _some(positions: tuple[int, ...], limit: int = 10) -> str:

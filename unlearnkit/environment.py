@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -11,11 +12,19 @@ from functools import lru_cache
 from unlearnkit.hashing import chain
 
 _ALWAYS = ("numpy", "scipy", "scikit-learn")
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
-def environment(model: object = None) -> dict[str, str]:
+def environment(model: object = None, learner: object = None) -> dict[str, str]:
     """Versions of Python, of the numerical libraries and of the frameworks of `model`, and the processor.
+
+    Parameters
+    ----------
+    model : object
+        The wrapped model: the packages of its classes count, and of those inside it.
+    learner : object
+        The plugin that its class comes from counts, with what that plugin requires.
 
     Examples
     --------
@@ -24,11 +33,18 @@ def environment(model: object = None) -> dict[str, str]:
     """
     found = {"python": platform.python_version(), "cpu": _processor()}
     frameworks = {_DISTRIBUTIONS.get(name, name) for name in _frameworks(model, depth=3)}
+    frameworks |= _required(type(learner).__module__.partition(".")[0])
     for name in sorted({*_ALWAYS, *frameworks}):
         version = _version(name)
         if version is not None:
             found[name] = version
     return found
+
+
+def environment_now(recorded: dict[str, str]) -> dict[str, str]:
+    """The same facts as in a recorded environment, as they are in this process."""
+    here = environment()
+    return {name: here.get(name) or _version(name) or "not installed" for name in recorded}
 
 
 def environment_digest(found: dict[str, str]) -> str:
@@ -39,7 +55,9 @@ def environment_digest(found: dict[str, str]) -> str:
 @lru_cache(maxsize=1)
 def _processor() -> str:
     """The machine and the instruction sets that numerical libraries choose their kernels by."""
-    from numpy._core._multiarray_umath import __cpu_features__ as features
+    from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]  # numpy's own, without stubs
+        __cpu_features__ as features,
+    )
 
     return f"{platform.machine()}:{sys.byteorder}:{chain(*sorted(k for k, v in features.items() if v))[:12]}"
 
@@ -54,6 +72,19 @@ def _frameworks(model: object, depth: int) -> Iterator[str]:
     if depth and callable(params) and not isinstance(model, type):
         for value in params(deep=True).values():
             yield from _frameworks(value, depth - 1)
+
+
+@lru_cache(maxsize=256)
+def _required(package: str) -> frozenset[str]:
+    """A plugin's distribution and those that it requires: their versions decide the bits too."""
+    if package in ("builtins", "__main__", "unlearnkit"):
+        return frozenset()
+    try:
+        required = importlib.metadata.requires(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        return frozenset()
+    names = {match[0].lower() for text in required if "extra ==" not in text and (match := _NAME.match(text))}
+    return frozenset({package.replace("_", "-"), *names} - {"unlearnkit"})
 
 
 @lru_cache(maxsize=256)

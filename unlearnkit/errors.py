@@ -75,16 +75,25 @@ class TrainingError(UnlearnKitError, RuntimeError):
     ----------
     shard, slice : int or None
         Where it happened, None outside a build.
+    cause : str
+        The type of the framework's own error.
     """
 
-    def __init__(self, message: str, shard: int | None = None, slice: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        shard: int | None = None,
+        slice: int | None = None,  # noqa: A002 - the word of the field
+        cause: str = "error",
+    ) -> None:
         super().__init__(message)
         self.shard = shard
         self.slice = slice
+        self.cause = cause
 
-    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, int | None, int | None]]:
-        """Keep shard and slice on the way back from a worker process."""
-        return type(self), (self.args[0], self.shard, self.slice)
+    def __reduce__(self) -> tuple[type[TrainingError], tuple[str, int | None, int | None, str]]:
+        """Keep what it carries on the way back from a worker process, where ``__cause__`` is lost."""
+        return type(self), (self.args[0], self.shard, self.slice, self.cause)
 
 
 class EnvironmentChangedError(UnlearnKitError, RuntimeError):

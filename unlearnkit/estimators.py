@@ -7,14 +7,14 @@ from numbers import Integral
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
-from sklearn.utils import Tags, get_tags
+from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from unlearnkit import adapters, aggregation
 from unlearnkit.ensemble import Config, SisaEnsemble
 from unlearnkit.environment import environment
-from unlearnkit.errors import CapabilityError, DataError, ParameterError
+from unlearnkit.errors import CapabilityError, DataError, ParameterError, UnlearnKitError
 from unlearnkit.learner import Learner
 from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
@@ -28,10 +28,10 @@ def _has_probabilities(model: _SISA) -> bool:
     return bool(model._learner().capabilities.probabilities)  # noqa: SLF001
 
 
-class _SISA(BaseEstimator):
+class _SISA(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What classifier and regressor share."""
 
-    __metadata_request__fit = {"ids": True}
+    __metadata_request__fit = {"ids": True}  # noqa: RUF012 - scikit-learn looks for it by this name
     _task: Task
 
     def __init__(
@@ -84,12 +84,13 @@ class _SISA(BaseEstimator):
         _check_count("n_shards", self.n_shards)
         if self.when_isolated not in ("raise", "prior"):
             raise ParameterError(f'when_isolated={self.when_isolated!r} is neither "raise" nor "prior".')
-        if self.random_state is not None and not isinstance(self.random_state, Integral):
+        given: Any = self.random_state
+        if given is not None and not isinstance(given, Integral):
             raise ParameterError(
-                f"random_state is a {type(self.random_state).__name__}, which changes with use; nothing was changed. "
+                f"random_state is a {type(given).__name__}, which changes with use; nothing was changed. "
                 "Give an int or None."
             )
-        seed = secrets.randbits(31) if self.random_state is None else int(self.random_state)
+        seed = secrets.randbits(31) if given is None else int(given)
         return Config(
             name=name,
             n_shards=int(self.n_shards),
@@ -99,10 +100,10 @@ class _SISA(BaseEstimator):
             schema=self.schema,
             when_isolated=self.when_isolated,
             seed=seed,
-            random_state=None if self.random_state is None else seed,
+            random_state=None if given is None else seed,
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
-            environment=environment(self._model()),
+            environment=environment(self._model(), learner),
         )
 
     def _resolved_slices(self, learner: Learner[Any], name: str) -> int:
@@ -124,10 +125,14 @@ class _SISA(BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        wrapped = get_tags(self._model())
-        tags.input_tags.sparse = wrapped.input_tags.sparse
-        tags.input_tags.allow_nan = wrapped.input_tags.allow_nan
-        tags.input_tags.categorical = wrapped.input_tags.categorical
+        try:
+            capabilities = self._learner().capabilities
+        except UnlearnKitError:
+            # Without its plugin nothing is known of the model; fit says so.
+            return tags
+        tags.input_tags.sparse = capabilities.sparse
+        tags.input_tags.allow_nan = capabilities.missing_values
+        tags.input_tags.categorical = capabilities.categorical
         return tags
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -217,7 +222,7 @@ class _SISA(BaseEstimator):
         Parameters
         ----------
         rebuild : bool
-            Rebuild whole the shards that would train on from states of another environment.
+            Rebuild whole the shards that would train on from states of another environment, or have a damaged one.
 
         Returns
         -------
@@ -279,19 +284,21 @@ class _SISA(BaseEstimator):
         check_is_fitted(self)
         config = self._ensemble.config
         twin: Self = clone(self)
-        return twin.set_params(
+        twin.set_params(
             n_slices=config.n_slices,
             partition=HashPartition(self._ensemble.partition.secret),
             schema=self._ensemble.schema,
             random_state=config.seed,
         )
+        return twin
 
     def _aggregated(self, X: Any) -> FloatArray:
         check_is_fitted(self)
-        try:
-            validate_data(self, X, reset=False, skip_check_array=True)
-        except ValueError as error:
-            raise DataError(f"{error}\nNothing was changed.") from error
+        if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
+            try:
+                validate_data(self, X, reset=False, skip_check_array=True)
+            except ValueError as error:
+                raise DataError(f"{error}\nNothing was changed.") from error
         return self._ensemble.predict(self._ensemble.features(X))
 
     @property
@@ -326,7 +333,7 @@ class _SISA(BaseEstimator):
         return self._ensemble
 
 
-class SISAClassifier(ClassifierMixin, _SISA):
+class SISAClassifier(ClassifierMixin, _SISA):  # type: ignore[misc]  # scikit-learn has no types
     """A classifier that forgets exactly: SISA training over any supported classifier.
 
     Parameters
@@ -401,7 +408,7 @@ class SISAClassifier(ClassifierMixin, _SISA):
         labels: AnyArray = self.classes_[likeliest]
         return labels
 
-    @available_if(_has_probabilities)
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> FloatArray:
         """The aggregated class probabilities, or shares of votes, of each row.
 
@@ -417,7 +424,7 @@ class SISAClassifier(ClassifierMixin, _SISA):
         return self._aggregated(X)
 
 
-class SISARegressor(RegressorMixin, _SISA):
+class SISARegressor(RegressorMixin, _SISA):  # type: ignore[misc]  # scikit-learn has no types
     """A regressor that forgets exactly: SISA training over any supported regressor.
 
     Parameters and attributes are those of `SISAClassifier`, without classes: ``aggregation`` is "mean" or a function

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import site
+import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,35 +53,47 @@ def fingerprint(model: object, *, neutral: Iterable[str] = NEUTRAL) -> str:
 def code_identity(code: Callable[..., Any] | type) -> bytes:
     """The importable name of a function or class and, for code of the user's own, a digest of its source.
 
-    Library code goes by its name: the version is part of the recorded environment.
+    Library code goes by its name: the version is part of the recorded environment. A class of the user's own stands
+    for its bases too, as far as they are the user's; what a function calls by name is not followed.
     """
     name = f"{code.__module__}:{code.__qualname__}"
-    return name.encode() if _is_library(code.__module__) else f"{name}:{_source_digest(code)}".encode()
+    own = code.__mro__ if isinstance(code, type) else (code,)
+    digests = [_source_digest(piece) for piece in own if not _is_library(piece.__module__)]
+    return ":".join([name, *digests]).encode()
 
 
 @lru_cache(maxsize=1024)
-def _is_library(module: str) -> bool:
-    import sys
-
+def _is_library(module: str | None) -> bool:
+    if module is None or module in sys.builtin_module_names:
+        return True
     path = getattr(sys.modules.get(module), "__file__", None)
-    builtin = path is None and module != "__main__"
-    return builtin or (path is not None and path.startswith(_LIBRARY_PATHS))
+    # A launcher in the library, such as that of pytest or a notebook, is no reason to call __main__ library code.
+    return path is not None and module != "__main__" and path.startswith(_LIBRARY_PATHS)
 
 
 def _source_digest(code: Callable[..., Any] | type) -> str:
+    # What a class inherits from other classes of the user's own is part of what it does.
+    own = [c for c in code.__mro__ if not _is_library(c.__module__)] if isinstance(code, type) else [code]
+    return hashlib.sha256(b"".join(map(_source, own))).hexdigest()
+
+
+def _source(code: Callable[..., Any] | type) -> bytes:
     try:
-        text = inspect.getsource(code).encode()
+        return inspect.getsource(code).encode()
     except (OSError, TypeError):
         # Typed at a prompt: no source to be had, so the compiled code stands for it.
-        text = b"".join(_compiled(code))
-    return hashlib.sha256(text).hexdigest()
+        return b"".join(_compiled(code))
 
 
-def _compiled(code: Callable[..., Any] | type) -> Iterator[bytes]:
+def _compiled(code: object) -> Iterator[bytes]:
     if isinstance(code, types.FunctionType):
-        yield code.__code__.co_code
-        yield repr([c for c in code.__code__.co_consts if not isinstance(c, types.CodeType)]).encode()
-        yield repr(code.__code__.co_names).encode()
+        yield from _compiled(code.__code__)
+    elif isinstance(code, types.CodeType):
+        yield code.co_code
+        yield repr([c for c in code.co_consts if not isinstance(c, types.CodeType)]).encode()
+        yield repr(code.co_names).encode()
+        for inner in code.co_consts:
+            yield from _compiled(inner)
     elif isinstance(code, type):
         for name, member in sorted(vars(code).items()):
             if isinstance(member, types.FunctionType):
@@ -88,7 +101,9 @@ def _compiled(code: Callable[..., Any] | type) -> Iterator[bytes]:
                 yield from _compiled(member)
 
 
-def _describe(value: object, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+def _describe(  # noqa: C901, PLR0912 - one branch for each kind of value
+    value: object, neutral: frozenset[str], where: str
+) -> Iterator[bytes]:
     kind = type(value)
     if value is None or kind in (bool, int, float, complex, str, bytes):
         yield f"{kind.__name__}:{value!r}".encode()
@@ -127,6 +142,10 @@ def _describe(value: object, neutral: frozenset[str], where: str) -> Iterator[by
         yield b"partial"
         for item in (value.func, value.args, value.keywords):
             yield from _describe(item, neutral, where)
+    elif isinstance(value, types.MethodType):
+        yield b"method"
+        yield from _describe(value.__func__, neutral, where)
+        yield from _describe(value.__self__, neutral, where)
     elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
         yield from _describe_code(value, neutral, where)
     else:
@@ -138,6 +157,9 @@ def _describe_code(value: Any, neutral: frozenset[str], where: str) -> Iterator[
         yield f"ufunc:{value.__name__}".encode()
         return
     yield b"code:" + code_identity(value)
+    owner = getattr(value, "__self__", None)
+    if isinstance(value, types.BuiltinFunctionType) and not isinstance(owner, types.ModuleType):
+        yield from _describe(owner, neutral, f"{where} (its object)")
     cells = getattr(value, "__closure__", None) or ()
     for cell in cells:
         yield from _describe(cell.cell_contents, neutral, f"{where} (closure)")
@@ -149,6 +171,9 @@ def _describe_object(value: Any, neutral: frozenset[str], where: str) -> Iterato
     """An estimator by its parameters, a plain object by its attributes."""
     if hasattr(value, "get_params"):
         state = value.get_params(deep=False)
+    elif hasattr(value, "__array__"):
+        # A tensor, a Series: its attributes do not show its values.
+        state = {"values": np.asarray(value)}
     elif isinstance(getattr(value, "__dict__", None), dict):
         state = vars(value)
     else:

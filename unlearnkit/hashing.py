@@ -12,7 +12,7 @@ from unlearnkit.typing import ByteArray
 KEY_BYTES = 32
 
 
-def hash_items(items: Iterable[bytes], key: bytes, tag: bytes, size: int) -> ByteArray:
+def hash_items(items: Iterable[bytes | memoryview], key: bytes, tag: bytes, size: int) -> ByteArray:
     """Keyed BLAKE2b of each item, as an array (n, size) of bytes.
 
     Parameters
@@ -33,9 +33,9 @@ def hash_items(items: Iterable[bytes], key: bytes, tag: bytes, size: int) -> Byt
 def hash_rows(rows: ByteArray, key: bytes, tag: bytes, size: int) -> ByteArray:
     """Keyed BLAKE2b of each row of a byte matrix (n, width), as an array (n, size)."""
     width = rows.shape[1]
-    view = memoryview(np.ascontiguousarray(rows)).cast("B")
-    if width == 0:
+    if rows.size == 0:
         return hash_items([b""] * len(rows), key, tag, size)
+    view = np.ascontiguousarray(rows).data.cast("B")
     return hash_items((view[i : i + width] for i in range(0, len(view), width)), key, tag, size)
 
 

@@ -40,7 +40,8 @@ def as_list(ids: Any) -> list[Any]:
             return [values.item()]
         if values.ndim != 1:
             raise DataError(f"ids must be one-dimensional, got shape {values.shape}; nothing was changed.")
-        return list(values.tolist())
+        # Python values of these would be plain floats and ints: what was rounded, or a date, could no longer be told.
+        return list(values) if values.dtype.kind in "fmM" else list(values.tolist())
     return list(ids)
 
 
@@ -69,7 +70,7 @@ def encode_ids(ids: Any, n: int) -> tuple[list[bytes], str]:
         return encode_as(values, INT), INT
     if len(values) != n:
         raise DataError(f"Got {len(values)} ids for {n} rows; nothing was changed. Give one id for each row.")
-    missing = sum(1 for value in values if _is_missing(value))
+    missing = sum(1 for value in values if is_missing(value))
     if missing:
         raise DataError(
             f"{missing} of {n} ids are None or NaN; nothing was changed. A row that nobody can name cannot be "
@@ -117,7 +118,7 @@ def coerce_request(ids: Any, kind: str) -> list[bytes]:
 
 
 def _coerce(value: Any, kind: str) -> bytes | None:
-    if _is_missing(value) or isinstance(value, bool | np.bool_):
+    if is_missing(value) or isinstance(value, bool | np.bool_):
         return None
     own = _kind(value)
     if own == kind:
@@ -146,7 +147,7 @@ def _kind(value: Any) -> str | None:
         return None
     if isinstance(value, int | np.integer):
         return INT
-    if isinstance(value, float | np.floating) and float(value).is_integer():
+    if isinstance(value, float | np.floating) and _is_exact_int(value):
         # A column of ints that once held a missing value comes as floats.
         return INT
     if isinstance(value, str):
@@ -156,7 +157,13 @@ def _kind(value: Any) -> str | None:
     return BYTES if isinstance(value, bytes) else None
 
 
-def _is_missing(value: Any) -> bool:
+def _is_exact_int(value: Any) -> bool:
+    """Whether a float is a whole number that no other whole number was rounded to."""
+    return abs(value) < 2 ** (np.finfo(type(value)).nmant + 1) and float(value).is_integer()
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is None, NaN or one of the missing values of pandas."""
     if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return True
     return type(value).__name__ in ("NAType", "NaTType")

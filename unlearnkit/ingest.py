@@ -62,10 +62,13 @@ def ingest(
     CapabilityError
         If the model takes no sample weights.
     """
-    n = _length(X)
+    X = _with_rows(X)
+    n = int(X.shape[0]) if hasattr(X, "shape") else len(X)
     weight = _weights(sample_weight, n, capabilities, name)
     encoded, id_type = _ids(ids, X, n)
     if schema is None:
+        if weight is not None and not weight.any():
+            raise DataError("All sample weights are zero: no record trains anything. Nothing was changed.")
         schema = infer_schema(
             X, y, capabilities, name, weighted=weight is not None, id_type=id_type, explicit_ids=ids is not None
         )
@@ -90,7 +93,7 @@ def ingest(
     )
     return Ingested(
         schema,
-        replace(partition, id_type=schema.id_type),
+        replace(partition, id_type=schema.id_type if schema.explicit_ids else None),
         split_shards(everything, placement.shard, partition.n_shards),
     )
 
@@ -100,14 +103,13 @@ def handle_hashes(handles: list[bytes], partition: Partition) -> Any:
     return hash_items(handles, partition.secret, _HANDLE_TAG, ID_BYTES)
 
 
-def _length(X: Any) -> int:
-    shape = getattr(X, "shape", None)
-    if shape is not None and len(shape) == 0:
+def _with_rows(X: Any) -> Any:
+    """X, as an array where only numpy knows how to read it."""
+    if not hasattr(X, "shape") and not hasattr(X, "__len__"):
+        X = np.asarray(X)
+    if getattr(X, "shape", (0,)) == ():
         raise DataError("Expected 2D array, got scalar array instead; nothing was changed.")
-    try:
-        return int(shape[0]) if shape is not None else len(X)
-    except TypeError as error:
-        raise DataError(f"X is a {type(X).__name__}, which has no rows; nothing was changed.") from error
+    return X
 
 
 def _ids(ids: Any, X: Any, n: int) -> tuple[list[bytes], str]:
@@ -124,7 +126,10 @@ def _weights(sample_weight: Any, n: int, capabilities: Capabilities, name: str) 
         return None
     if not capabilities.sample_weight:
         raise CapabilityError(f"{name} does not take sample_weight; nothing was changed. Leave it out.")
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"sample_weight does not convert to numbers: {error}; nothing was changed.") from error
     weight = np.full(n, weight) if weight.ndim == 0 else weight
     if weight.ndim != 1:
         raise DataError("Sample weights must be 1D array or scalar; nothing was changed.")

@@ -177,10 +177,14 @@ class Learner(Protocol[State]):
     """
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """What decides its results."""
+        ...
 
     def train(self, state: State | None, batch: Batch, step: Step) -> State:
         """Train on from `state` (None: start), which stays as it was, and return the new state."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Collection, Iterable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -106,8 +107,9 @@ class MemoryLedger:
         self._tombstones: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
+        # Copies of their own: another thread may commit while this one is being pickled.
         with self._lock:
-            return {name: value for name, value in vars(self).items() if name != "_lock"}
+            return {name: copy(value) for name, value in vars(self).items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.RLock())

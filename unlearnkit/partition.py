@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from unlearnkit import ids as id_types
-from unlearnkit.errors import ParameterError
+from unlearnkit.errors import ParameterError, UnknownRecordError
 from unlearnkit.hashing import KEY_BYTES, chain, hash_items
 from unlearnkit.typing import ByteArray, FloatArray, IntArray
 
@@ -49,7 +49,7 @@ class HashPartition:
         ParameterError
             If the secret is not 16 to 64 bytes.
         """
-        secret = self.secret
+        secret: Any = self.secret
         if secret is None:
             drawn = secrets.token_bytes(KEY_BYTES)
             secret = drawn if random_state is None else bytes.fromhex(chain("unlearnkit:secret", random_state))
@@ -86,14 +86,14 @@ class Partition:
     n_shards, n_slices : int
     secret : bytes
         Keep it as you would keep the data: it tells where a record is.
-    id_type : str
-        The type of the ids that `locate` takes.
+    id_type : str or None
+        The type of the ids that `locate` takes; None where the content of a record places it.
     """
 
     n_shards: int
     n_slices: int
     secret: bytes = field(repr=False)
-    id_type: str = id_types.INT
+    id_type: str | None = id_types.INT
 
     def place(self, items: Sequence[bytes]) -> Placement:
         """The cells of ids given as bytes. Equal ids are hashed once."""
@@ -115,12 +115,16 @@ class Partition:
         Raises
         ------
         UnknownRecordError
-            If an id is not of the type of the model's ids.
+            If an id is not of the type of the model's ids, or the model was fitted without ids.
 
         Examples
         --------
         >>> Partition(3, 2, b"sixteen bytes or more").locate([4711])
         [(2, 1)]
         """
+        if self.id_type is None:
+            raise UnknownRecordError(
+                "The model was fitted without ids: the content of a record places it, so no id can tell where it is."
+            )
         place = self.place([id_types.coerce_request([i], self.id_type)[0] for i in id_types.as_list(ids)])
         return list(zip(place.shard.tolist(), place.slice.tolist(), strict=True))

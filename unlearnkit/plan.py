@@ -115,7 +115,8 @@ def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tu
             n += facts.n
             gained = bool(facts.classes - seen)
             seen |= facts.classes
-            steps.append(_plan_step(context, shard, r, facts, steps[-1:], seen, n, gained=gained))
+            previous = steps[-1] if steps else None
+            steps.append(_plan_step(context, shard, r, facts, previous=previous, seen=seen, n=n, gained=gained))
     return tuple(steps)
 
 
@@ -124,13 +125,12 @@ def _plan_step(
     shard: int,
     r: int,
     facts: SliceFacts,
-    before: list[PlannedStep],
+    *,
+    previous: PlannedStep | None,
     seen: frozenset[int],
     n: int,
-    *,
     gained: bool,
 ) -> PlannedStep:
-    previous = before[0] if before else None
     constant = context.n_classes is not None and not context.absent_classes and len(seen) == 1
     restart = previous is None or not context.resumable or (gained and not context.absent_classes)
     # After a constant of the same class comes another: neither holds any training to go on from.

@@ -20,6 +20,7 @@ from sklearn.utils.validation import column_or_1d
 
 from unlearnkit.errors import DataError, DataTypeError, SchemaError
 from unlearnkit.hashing import chain
+from unlearnkit.ids import is_missing
 from unlearnkit.learner import Capabilities
 from unlearnkit.typing import AnyArray, Features, IntArray
 
@@ -94,9 +95,7 @@ class Schema:
 
     def to_json(self) -> str:
         """The schema as JSON, for people to read and for the digest."""
-        columns = [
-            [repr(c.name), c.kind, c.dtype, [_tagged(v) for v in c.categories], c.ordered] for c in self.columns
-        ]
+        columns = [[repr(c.name), c.kind, c.dtype, [_tagged(v) for v in c.categories], c.ordered] for c in self.columns]
         plain = {
             "container": self.container,
             "shape": self.shape,
@@ -152,14 +151,14 @@ class Schema:
                 f"{name} was fitted with a DataFrame and needs its columns; got {type(X).__name__}. Nothing was "
                 "changed."
             )
-        checked = checked_array(X, capabilities, name, dtype=self.dtype)
+        checked = _as_declared(X, capabilities, name, np.dtype(self.dtype))
         if checked.shape[1:] != self.shape:
             raise SchemaError(
                 f"X has {checked.shape[1]} features, but {name} is expecting {self.n_features} features as input"
                 if len(self.shape) == 1
                 else f"X has rows of shape {checked.shape[1:]}, but {name} is expecting {self.shape}."
             )
-        if sp.issparse(checked) and self.container == "array":
+        if is_sparse(checked) and self.container == "array":
             raise SchemaError(f"{name} was fitted with dense rows, got a sparse matrix. Nothing was changed.")
         return canonical_csr(checked) if self.container == "csr" else checked
 
@@ -235,7 +234,9 @@ def infer_schema(
     fields = _infer_frame(X, capabilities, name) if is_frame(X) else _infer_array(X, capabilities, name)
     n = X.shape[0] if hasattr(X, "shape") else len(X)
     if n == 0:
-        raise DataError(f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0,))}) while a minimum of 1 is required.")
+        raise DataError(
+            f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0,))}) while a minimum of 1 is required."
+        )
     if capabilities.task == "classification":
         labels = np.unique(checked_labels(y, n))
         if len(labels) < 2:  # noqa: PLR2004
@@ -254,14 +255,14 @@ def infer_schema(
 
 def _infer_array(X: Any, capabilities: Capabilities, name: str) -> dict[str, Any]:
     checked = checked_array(X, capabilities, name, dtype="numeric")
-    container = "csr" if sp.issparse(checked) else "array"
-    return {"container": container, "shape": tuple(checked.shape[1:]), "dtype": checked.dtype.str}
+    container = "csr" if is_sparse(checked) else "array"
+    return {"container": container, "shape": tuple(checked.shape[1:]), "dtype": _plain_dtype(checked.dtype).str}
 
 
 def _infer_frame(X: pd.DataFrame, capabilities: Capabilities, name: str) -> dict[str, Any]:
-    columns = tuple(_infer_column(X[label], label) for label in X.columns)
     if len(set(X.columns)) < len(X.columns):
         raise DataError("X has columns of the same name; nothing was changed. Rename them.")
+    columns = tuple(_infer_column(X[label], label) for label in X.columns)
     strings = {isinstance(c, str) for c in X.columns}
     if len(strings) > 1:
         raise DataTypeError(
@@ -286,13 +287,20 @@ def _infer_column(column: pd.Series, label: Hashable) -> Column:
     if isinstance(dtype, pd.CategoricalDtype):
         return Column(label, "category", "", tuple(dtype.categories.tolist()), bool(dtype.ordered))
     if pd.api.types.is_numeric_dtype(dtype) or dtype.kind in "mM":
-        return Column(label, "number", _number_dtype(column).str)
-    values = pd.unique(column.dropna())
-    if not all(isinstance(value, str) for value in values):
+        number = _number_dtype(column)
+        if number.kind not in "biufmM":
+            raise DataTypeError(
+                f"Column {label!r} has dtype {dtype}, which is neither a plain number nor a date without time zone; "
+                "nothing was changed. Convert it, or leave it out."
+            )
+        return Column(label, "number", number.str)
+    present = column.dropna()
+    if not all(isinstance(value, str) for value in present):
         raise DataTypeError(
             f"Column {label!r} holds objects that are neither numbers nor strings; nothing was changed. Convert it: "
             "argument must be a string or a number."
         )
+    values = pd.unique(present)
     if len(values) > MAX_VOCABULARY:
         return Column(label, "text")
     return Column(label, "category", "", tuple(sorted(values)))
@@ -302,10 +310,10 @@ def _number_dtype(column: pd.Series) -> np.dtype[Any]:
     """The numpy dtype of a numeric column; a nullable one becomes float where it has missing values."""
     dtype = column.dtype
     if isinstance(dtype, np.dtype):
-        return dtype
-    if column.isna().any():
-        return np.dtype(np.float64)
-    return np.asarray(column.to_numpy()).dtype if dtype.kind in "mM" else np.dtype(getattr(dtype, "numpy_dtype", "f8"))
+        return _plain_dtype(dtype)
+    if dtype.kind in "mM":
+        return np.dtype(object)
+    return np.dtype(np.float64 if column.isna().any() else getattr(dtype, "numpy_dtype", np.float64))
 
 
 def _typed(column: pd.Series, declared: Column) -> Any:
@@ -314,19 +322,27 @@ def _typed(column: pd.Series, declared: Column) -> Any:
 
     if declared.kind == "category":
         dtype = pd.CategoricalDtype(list(declared.categories), ordered=declared.ordered)
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            # Not skipped for an equal dtype: pandas calls vocabularies equal that differ in order, codes do not.
+            return column.cat.set_categories(dtype.categories, ordered=declared.ordered)
         known = column.astype(object).where(column.isin(declared.categories) & column.notna())
-        return known.astype(dtype) if column.dtype != dtype else column
+        return known.astype(dtype)
     if declared.kind == "text":
         return column.astype(object).where(column.notna(), None)
+    wrong = (
+        f"Column {declared.name!r} does not convert to {declared.dtype}, its dtype in the schema; nothing was changed."
+    )
     try:
-        if not isinstance(column.dtype, np.dtype):
-            return pd.Series(column.to_numpy(dtype=declared.dtype, na_value=np.nan), index=column.index)
-        return column.astype(declared.dtype)
+        if isinstance(column.dtype, np.dtype):
+            target: Any = declared.dtype
+            typed: Any = column.astype(target)
+        else:
+            typed = pd.Series(column.to_numpy(dtype=declared.dtype, na_value=np.nan), index=column.index)
     except (ValueError, TypeError) as error:
-        raise SchemaError(
-            f"Column {declared.name!r} does not convert to {declared.dtype}, its dtype in the schema; nothing was "
-            "changed."
-        ) from error
+        raise SchemaError(wrong) from error
+    if typed.dtype.kind in "biu" and (typed != column).any():
+        raise SchemaError(wrong)
+    return typed
 
 
 def unknown_categories(X: pd.DataFrame, schema: Schema) -> dict[Hashable, int]:
@@ -334,9 +350,14 @@ def unknown_categories(X: pd.DataFrame, schema: Schema) -> dict[Hashable, int]:
     counts = {
         c.name: int((X[c.name].notna() & ~X[c.name].isin(c.categories)).sum())
         for c in schema.columns
-        if c.kind == "category"
+        if c.kind == "category" and c.name in X.columns
     }
     return {name: count for name, count in counts.items() if count}
+
+
+def is_sparse(X: Any) -> bool:
+    """Whether X is a sparse matrix or array."""
+    return bool(sp.issparse(X))
 
 
 def is_frame(X: Any) -> bool:
@@ -354,9 +375,10 @@ def numeric_values(X: pd.DataFrame, name: str) -> AnyArray:
         If a column is not numeric.
     """
     columns = [_infer_column(X[label], label) for label in X.columns]
-    _refuse_columns([c for c in columns if c.kind != "number"], name)
+    _refuse_columns([c for c in columns if c.kind != "number" or np.dtype(c.dtype).kind in "mM"], name)
     common = np.result_type(*[np.dtype(c.dtype) for c in columns]) if columns else np.dtype(np.float64)
-    values: AnyArray = X.to_numpy(dtype=common, na_value=np.nan if common.kind == "f" else None)
+    missing: Any = np.nan if common.kind == "f" else None
+    values: AnyArray = X.to_numpy(dtype=common, na_value=missing)
     return values
 
 
@@ -367,6 +389,39 @@ def canonical_csr(X: Any) -> sp.csr_matrix:
         csr = csr.copy()
         csr.sum_duplicates()
     return csr
+
+
+def _plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """In the byte order of the processor, and of 64 bits at most: a longer float has bytes that nothing defines."""
+    return (
+        np.dtype(np.float64)
+        if dtype.kind == "f" and dtype.itemsize > np.dtype("f8").itemsize
+        else dtype.newbyteorder("=")
+    )
+
+
+def _as_declared(X: Any, capabilities: Capabilities, name: str, declared: np.dtype[Any]) -> Any:
+    """X validated, in the declared dtype.
+
+    Raises
+    ------
+    SchemaError
+        If the schema says whole numbers or truth values and X has others: 1.5 must not pass for 1.
+    """
+    if declared.kind == "f":
+        return checked_array(X, capabilities, name, dtype=declared)
+    checked = checked_array(X, capabilities, name, dtype="numeric")
+    if checked.dtype == declared:
+        return checked
+    with np.errstate(invalid="ignore"):
+        converted = checked.astype(declared)
+    before, after = (checked.data, converted.data) if is_sparse(checked) else (checked, converted)
+    if (before != after).any():
+        raise SchemaError(
+            f"X has values that do not convert to {declared}, its dtype in the schema of {name}; nothing was changed. "
+            "Fit a new model on X.astype(float)."
+        )
+    return converted
 
 
 def checked_array(X: Any, capabilities: Capabilities, name: str, dtype: Any) -> Any:
@@ -407,22 +462,25 @@ def checked_labels(y: Any, n: int) -> AnyArray:
             f"y has shape {labels.shape}: multi-output classification is not supported; nothing was changed. "
             "Fit one model for each output."
         )
-    labels = column_or_1d(labels, warn=True)
-    if labels.dtype.kind == "O" and any(value is None or value != value for value in labels):  # noqa: PLR0124
+    if labels.dtype.kind == "O" and any(is_missing(value) for value in labels.ravel()):
         raise DataError("y contains missing labels (None or NaN); nothing was changed.")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        what = "NaN" if np.isnan(labels).any() else "infinity"
+        raise DataError(f"Input y contains {what}; nothing was changed.")
     try:
-        if len(labels):
-            check_classification_targets(labels)
+        flat: AnyArray = column_or_1d(labels, warn=True)
+        if len(flat):
+            check_classification_targets(flat)
     except ValueError as error:
         raise DataError(f"{error}\nNothing was changed.") from error
-    if labels.dtype.kind == "O" and len(labels):
-        return np.array(labels.tolist())
-    return labels
+    return np.array(flat.tolist()) if flat.dtype.kind == "O" and len(flat) else flat
 
 
 def checked_values(y: Any, n: int) -> AnyArray:
     """Finite float64 targets of shape (n,) or (n, m)."""
     values = _array_of(y, n)
+    if 0 in values.shape[1:]:
+        raise DataError(f"y has shape {values.shape}, which holds no target; nothing was changed.")
     if values.ndim == 2 and values.shape[1] == 1:  # noqa: PLR2004
         values = column_or_1d(values, warn=True)
     try:
@@ -435,9 +493,12 @@ def checked_values(y: Any, n: int) -> AnyArray:
 def _array_of(y: Any, n: int) -> AnyArray:
     if y is None:
         raise DataError("requires y to be passed, but the target y is None; nothing was changed.")
-    if sp.issparse(y):
+    if is_sparse(y):
         raise DataTypeError("y is a sparse matrix; give a dense array. Nothing was changed.")
     array = np.asarray(y)
+    if array.dtype.kind == "T":
+        # Strings of variable width: the schema names a dtype by characters alone.
+        array = array.astype(object)
     if array.ndim == 0 or len(array) != n:
         length = "no length" if array.ndim == 0 else f"{len(array)}"
         raise DataError(f"Found input variables with inconsistent numbers of samples: X {n}, y {length}.")
@@ -463,8 +524,9 @@ def _refuse_missing(frame: pd.DataFrame, capabilities: Capabilities, name: str) 
 
 def _refuse_columns(columns: list[Column], name: str) -> None:
     if columns:
+        kind = "date" if columns[0].kind == "number" else columns[0].kind
         raise DataError(
-            f"could not convert string to float: column {columns[0].name!r} is of kind {columns[0].kind}, and {name} "
+            f"could not convert string to float: column {columns[0].name!r} is of kind {kind}, and {name} "
             "takes numbers only. Nothing was changed. Encode it in a Pipeline, or choose a model that takes categories."
         )
 

@@ -6,7 +6,9 @@ Blobs first, then one ledger transaction, then the blobs that nothing refers to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from unlearnkit.blobs import Blobs, MemoryBlobs
@@ -32,10 +34,18 @@ class StateStore:
         self._lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"blobs": self.blobs, "ledger": self.ledger}
+        # Copied together: a ledger must not name a blob that was put after the blobs were written out.
+        with self._lock:
+            return {"blobs": copy(self.blobs), "ledger": copy(self.ledger)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.RLock())
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nothing is kept or destroyed meanwhile."""
+        with self._lock:
+            yield
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.ledger.checkpoint(key) is not None
@@ -50,7 +60,10 @@ class StateStore:
         """
         with self._lock:
             names = tuple(sorted((part, self.blobs.put(data)) for part, data in parts.items()))
+            replaced = self.ledger.checkpoint(step.key)
             kept = self.ledger.commit(Checkpoint(step.key, step.shard, step.slice, names, environment))
+            if replaced is not None:
+                self._sweep(name for _, name in replaced.parts)
             if not kept:
                 self._sweep(name for _, name in names)
             return kept
@@ -67,6 +80,14 @@ class StateStore:
         if checkpoint is None:
             raise StateError(f"There is no state under key {key[:12]}; nothing was changed. Run repair().")
         return {part: self.blobs.get(name) for part, name in checkpoint.parts}
+
+    def is_whole(self, key: str) -> bool:
+        """Whether there is a state of this key, and each of its parts is what its name says."""
+        try:
+            self.parts(key)
+        except StateError:
+            return False
+        return True
 
     def replan(self, keys: Collection[str], request: Request | None = None) -> int:
         """Make `keys` the plan and destroy every state outside it.

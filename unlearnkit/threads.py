@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
 _users = 0
-_blas: threadpool_limits | None = None
+_blas: Any = None
+_libraries: ThreadpoolController | None = None
+_modules = 0
 
 
 @contextmanager
@@ -22,10 +26,20 @@ def one_thread() -> Iterator[None]:
     """
     _enter()
     try:
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with _controller().limit(limits=1, user_api="openmp"):
             yield
     finally:
         _leave()
+
+
+def _controller() -> ThreadpoolController:
+    """The libraries in this process, looked for again only when something was imported since: looking takes a while."""
+    global _libraries, _modules  # noqa: PLW0603
+    found = _libraries
+    if found is None or _modules != len(sys.modules):
+        _modules = len(sys.modules)
+        found = _libraries = ThreadpoolController()
+    return found
 
 
 def _enter() -> None:
@@ -33,7 +47,7 @@ def _enter() -> None:
     with _lock:
         _users += 1
         if _users == 1:
-            _blas = threadpool_limits(limits=1, user_api="blas")
+            _blas = _controller().limit(limits=1, user_api="blas")
 
 
 def _leave() -> None:

@@ -100,12 +100,11 @@ def _train_step(task: ShardTask, planned: PlannedStep, parts: Parts | None, scra
             f"({planned.n} rows): {type(error).__name__}: {error}",
             planned.shard,
             planned.slice,
+            type(error).__name__,
         ) from error
 
 
-def make_batch(
-    records: ShardRecords, planned: PlannedStep, labels: AnyArray | None, scratch: dict[str, Any]
-) -> Batch:
+def make_batch(records: ShardRecords, planned: PlannedStep, labels: AnyArray | None, scratch: dict[str, Any]) -> Batch:
     """What the learner gets for a step: the prefix as views of the shard's records."""
     n = planned.n
     classes = None if labels is None or planned.classes is None else labels[list(planned.classes)]

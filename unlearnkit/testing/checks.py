@@ -313,8 +313,9 @@ def _same(one: Parts, other: Parts) -> bool:
 
 def _elsewhere(function: Callable[..., Any], argument: Any) -> Any:
     """The result of a call in a worker process, which is a fresh interpreter with its own hash seed."""
-    with joblib.parallel_config(backend="loky"):
-        return joblib.Parallel(n_jobs=2)([joblib.delayed(function)(argument)] * 2)[-1]
+    # With the settings of the build, so that both can share their workers: starting one takes seconds.
+    parallel = joblib.Parallel(n_jobs=2, backend="loky", max_nbytes=None)
+    return parallel([joblib.delayed(function)(argument)] * 2)[-1]
 
 
 def _pickled(learner: Learner[Any]) -> Learner[Any]:

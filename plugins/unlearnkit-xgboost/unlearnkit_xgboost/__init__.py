@@ -1,0 +1,23 @@
+"""Exact forgetting for XGBoost models: the plugin that unlearnkit finds by its entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from unlearnkit.adapters import Adapter, Resolve, hookimpl
+from unlearnkit.learner import Learner
+
+__all__ = ["unlearnkit_adapters"]
+
+
+@hookimpl
+def unlearnkit_adapters() -> Iterable[Adapter]:
+    """The one adapter of this plugin."""
+    return [Adapter(name="xgboost", native_types=("xgboost.sklearn:XGBModel",), wrap=_wrap)]
+
+
+def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001
+    from unlearnkit_xgboost.learner import learner_for
+
+    return learner_for(model)

@@ -1,0 +1,66 @@
+# Each target is enough by itself on a machine with Python 3.11 or later, git and make:
+# it makes .venv, installs the core and the plugins into it, and does its work there.
+#
+#   make test ARGS="-k isolation"      arguments for pytest
+#   make PYTHON=python3.12 demo        another interpreter, for a new .venv
+
+PYTHON ?= python3
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := sklearn lightgbm xgboost torch
+BENCHMARKS := isolation overhead
+PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Tests on real data run where it lies beside the checkout, and are skipped elsewhere.
+ifneq ($(wildcard ../shared/data/.),)
+export UNLEARNKIT_DATA ?= $(abspath ../shared/data)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    forgetting shown on real data, in all four frameworks"
+	@echo "make test    the tests"
+	@echo "make lint    style, types, and who imports whom"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   remove .venv and all caches"
+
+demo: $(VENV)/.runtime
+	@$(BIN)/unlearnkit demo $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy unlearnkit $(PLUGINS:%=plugins/unlearnkit-%/unlearnkit_%)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.runtime
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit("unlearnkit needs Python 3.11 or later; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python $(PROJECTS)
+	@echo "Installing unlearnkit, its plugins and four frameworks into $(VENV): some minutes the first time."
+	$(PIP_INSTALL) -e '.[pandas]' $(PLUGINS:%=-e plugins/unlearnkit-%)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[lint]'
+	@touch $@

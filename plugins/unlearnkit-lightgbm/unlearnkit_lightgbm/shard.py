@@ -1,0 +1,128 @@
+"""The rows of one shard as LightGBM trains on them: binned once, scored once, kept in the scratch of the build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import lightgbm
+import numpy as np
+from sklearn.utils.class_weight import compute_sample_weight
+
+from unlearnkit.learner import RENEW_EDGES_AT, Batch, Step
+from unlearnkit.typing import BoolArray, FloatArray
+from unlearnkit_lightgbm.matrix import Matrix, encode
+from unlearnkit_lightgbm.settings import Settings
+from unlearnkit_lightgbm.state import Edges, Trees, decode
+
+# Slices are of about equal size, never quite.
+MARGIN = Fraction(11, 10)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A batch, binned by some edges.
+
+    A step that takes `fresh` edges trains on the Dataset that they come from; any other on a subset of the shard's,
+    which is binned by reference to it. Which of the two depends on the step alone, never on what scratch holds.
+    """
+
+    batch: Batch
+    step: Step
+    settings: Settings
+    edges: Edges
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        if self.fresh:
+            # A Dataset that was trained on keeps the scores it started from.
+            for name in ("prefix", "shard"):
+                self.batch.scratch.pop(name, None)
+
+    def rows(self, mask: BoolArray | None, scores: FloatArray | None) -> lightgbm.Dataset:
+        """The prefix, or the rows of it under a mask, with targets, weights and the scores to go on from."""
+        dataset = self._cached("prefix", self._bin_prefix) if self.fresh else self._binned_shard()
+        if mask is not None or not self.fresh:
+            chosen = list(range(len(self.batch.y))) if mask is None else np.flatnonzero(mask).tolist()
+            dataset = dataset.subset(chosen, params=self._params()).construct()
+        y, weight, start = (a if a is None or mask is None else a[mask] for a in (self.batch.y, self._weight(), scores))
+        return dataset.set_label(y).set_weight(weight).set_init_score(start)
+
+    def scores(self, state: Trees | None) -> FloatArray | None:
+        """The raw scores of the prefix, added up step by step; None where nothing was trained yet."""
+        if state is None:
+            return None
+        header, blocks, total = self.batch.scratch.get("scores", (b"", (), None))
+        if header != state.header or blocks != state.blocks[: len(blocks)]:
+            blocks, total = (), None
+        for block in state.blocks[len(blocks) :]:
+            part = decode(state.header, (block,)).predict(self._matrix().values, raw_score=True, num_threads=1)
+            total = part if total is None else total + part
+        self.batch.scratch["scores"] = (state.header, state.blocks, total)
+        return None if total is None else total[: len(self.batch.y)]
+
+    def _matrix(self) -> Matrix:
+        scratch = self.batch.scratch
+        if "matrix" not in scratch:
+            scratch["matrix"] = encode(self.batch.X_shard)
+        matrix: Matrix = scratch["matrix"]
+        return matrix
+
+    def _cached(self, name: str, make: Callable[[], lightgbm.Dataset]) -> lightgbm.Dataset:
+        scratch = self.batch.scratch
+        if name not in scratch or scratch[name][0] != self.edges:
+            scratch[name] = (self.edges, make())
+        dataset: lightgbm.Dataset = scratch[name][1]
+        return dataset
+
+    def _binned_shard(self) -> lightgbm.Dataset:
+        binned = self._cached("shard", self._bin_shard)
+        if binned.num_data() < len(self.batch.y):
+            del self.batch.scratch["shard"]
+            binned = self._cached("shard", self._bin_shard)
+        return binned
+
+    def _bin_prefix(self) -> lightgbm.Dataset:
+        return self._dataset(self._matrix().values[: self.edges.rows]).construct()
+
+    def _bin_shard(self) -> lightgbm.Dataset:
+        prefix = self._cached("prefix", self._bin_prefix)
+        return self._dataset(self._matrix().values[: self._reach()], reference=prefix).construct()
+
+    def _reach(self) -> int:
+        """The rows worth binning: edges that will be renewed soon serve the rows until then, give or take a few."""
+        total = int(self._matrix().values.shape[0])
+        soon = ceil(total * RENEW_EDGES_AT * MARGIN)
+        return total if self.step.stop >= RENEW_EDGES_AT else min(total, max(soon, len(self.batch.y)))
+
+    def _dataset(self, values: Any, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+        matrix = self._matrix()
+        # As in LightGBM, category columns of a frame outdo the parameter.
+        categories: list[Any] = list(matrix.categories or self.settings.categories)
+        return lightgbm.Dataset(
+            values,
+            np.zeros(values.shape[0], dtype=np.float32),
+            reference=reference,
+            feature_name=matrix.names,
+            categorical_feature=categories,
+            params=self._params(),
+        )
+
+    def _params(self) -> dict[str, Any]:
+        return self.settings.binning(self.step, self.edges.seed)
+
+    def _weight(self) -> FloatArray | None:
+        given, by_class = self.batch.sample_weight, self.settings.class_weight
+        if by_class is None:
+            return given
+        weight: FloatArray = compute_sample_weight(self._by_code(by_class), self.batch.y)
+        return weight if given is None else np.multiply(given, weight)
+
+    def _by_code(self, by_class: Mapping[Any, float] | str) -> dict[int, float] | str:
+        if isinstance(by_class, str) or self.batch.classes is None:
+            return str(by_class)
+        labels = self.batch.classes.tolist()
+        return {code: by_class[label] for code, label in enumerate(labels) if label in by_class}

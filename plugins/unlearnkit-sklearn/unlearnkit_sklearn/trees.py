@@ -1,0 +1,164 @@
+"""Many decision trees as one compact part: their nodes column by column, and what they have in common once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from unlearnkit.errors import StateError
+from unlearnkit.parts import pack_array, pack_json, unpack_array, unpack_json
+from unlearnkit.typing import AnyArray
+from unlearnkit_sklearn import archives
+
+LEAF = -1
+# What one tree of a forest has of its own, next to the nodes; the rest is the same in all of them.
+OWN = ("random_state", "tree_")
+
+
+def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
+    """Fitted tree estimators that differ in their nodes and seeds only.
+
+    Parameters
+    ----------
+    estimators : sequence of DecisionTree or ExtraTree estimators
+        At least one.
+    dump : callable
+        Turns the common part, a tree estimator without nodes, into bytes.
+    """
+    states = [estimator.tree_.__getstate__() for estimator in estimators]
+    nodes = np.concatenate([state["nodes"] for state in states])
+    kind, (n_features, n_classes, n_outputs), _ = estimators[0].tree_.__reduce__()
+    assert kind.__name__ == "Tree"
+    meta = {
+        "depths": [int(state["max_depth"]) for state in states],
+        "seeds": [_plain_seed(estimator.random_state) for estimator in estimators],
+        "shape": [int(n_features), [int(n) for n in n_classes], int(n_outputs)],
+    }
+    columns = {f"{name}.npy": pack_array(nodes[name]) for name in nodes.dtype.names or ()}
+    counts = np.asarray([len(state["nodes"]) for state in states], dtype=np.int64)
+    values = np.concatenate([state["values"] for state in states])
+    common = dump(_common(estimators[0]))
+    arrays = {"counts.npy": pack_array(counts), "values.npy": pack_array(values)}
+    return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns)
+
+
+def _plain_seed(seed: Any) -> int | None:
+    """An int as it is; a live generator, which boosting leaves in its trees, says nothing about a fitted tree."""
+    return int(seed) if isinstance(seed, int | np.integer) else None
+
+
+def _common(estimator: Any) -> Any:
+    common: Any = object.__new__(type(estimator))
+    common.__dict__.update({name: value for name, value in vars(estimator).items() if name not in OWN})
+    return common
+
+
+def unpack_trees(data: bytes, load: Any) -> list[Any]:
+    """The tree estimators behind `pack_trees`.
+
+    Raises
+    ------
+    StateError
+        If the bytes hold no trees, or trees with nodes that point outside them.
+    """
+    members = archives.unpack(data)
+    try:
+        meta, common = unpack_json(members["meta.json"]), load(members["common.skops"])
+        arrays = {name: _array(content) for name, content in members.items() if name.endswith(".npy")}
+        return _build(meta, common, arrays)
+    except StateError:
+        raise
+    except Exception as error:
+        # Wrong types anywhere in the metadata: the bytes are not ours.
+        raise archives.broken(f"holds no trees ({type(error).__name__}: {error})") from error
+
+
+def _array(content: bytes) -> AnyArray:
+    archives.check_npy(content)
+    return unpack_array(content)
+
+
+def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
+    from sklearn.tree import BaseDecisionTree
+
+    counts, values = arrays["counts.npy"], arrays["values.npy"]
+    n_features, n_classes, n_outputs = meta["shape"]
+    nodes = _nodes(arrays)
+    if counts.sum() != len(nodes):
+        raise archives.broken("holds trees whose sizes do not add up")
+    check_nodes(nodes, counts, n_features)
+    if not isinstance(common, BaseDecisionTree) or len(values) != len(nodes):
+        raise archives.broken("holds trees of another kind or without values")
+    ends = np.cumsum(counts).tolist()
+    shape = (n_features, np.asarray(n_classes, dtype=np.intp), n_outputs)
+    rows = zip([0, *ends[:-1]], ends, meta["depths"], meta["seeds"], strict=True)
+    return [_estimator(common, seed, _tree(shape, depth, nodes[a:b], values[a:b])) for a, b, depth, seed in rows]
+
+
+def _nodes(arrays: Mapping[str, AnyArray]) -> AnyArray:
+    from sklearn.tree._tree import NODE_DTYPE
+
+    columns = {name: arrays[f"{name}.npy"] for name in NODE_DTYPE.names}
+    nodes = np.zeros(len(columns["left_child"]), dtype=NODE_DTYPE)
+    for name, column in columns.items():
+        if column.shape != nodes.shape:
+            raise archives.broken(f"holds trees with a column {name} of another length")
+        nodes[name] = column
+    return nodes
+
+
+def _tree(shape: Any, depth: int, nodes: AnyArray, values: AnyArray) -> Any:
+    from sklearn.tree._tree import Tree
+
+    tree = Tree(*shape)
+    state = {"max_depth": depth, "node_count": len(nodes), "nodes": nodes, "values": np.ascontiguousarray(values)}
+    tree.__setstate__(state)
+    return tree
+
+
+def _estimator(common: Any, seed: int | None, tree: Any) -> Any:
+    estimator: Any = object.__new__(type(common))
+    estimator.__dict__.update(vars(common), random_state=seed, tree_=tree)
+    return estimator
+
+
+def check_nodes(nodes: AnyArray, counts: AnyArray, n_features: int) -> None:
+    """Raise unless every inner node has children behind it in its own tree and splits by an existing feature.
+
+    scikit-learn follows these indices without looking.
+
+    Raises
+    ------
+    StateError
+        If one does not.
+    """
+    if len(counts) == 0 or counts.min() < 1:
+        raise archives.broken("holds a tree without nodes")
+    place = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    inner = nodes["left_child"] != LEAF
+    size = np.repeat(counts, counts)
+    for side in ("left_child", "right_child"):
+        child = nodes[side]
+        if ((child <= place) | (child >= size))[inner].any():
+            raise archives.broken(f"holds a tree with a {side} outside it")
+    feature = nodes["feature"][inner]
+    if ((feature < 0) | (feature >= n_features)).any():
+        raise archives.broken(f"holds a tree that splits by a feature beyond the {n_features} that there are")
+
+
+def check_predictor(nodes: AnyArray) -> None:
+    """Raise unless the inner nodes of a histogram tree have children behind them.
+
+    Raises
+    ------
+    StateError
+        If one does not.
+    """
+    place = np.arange(len(nodes))
+    inner = nodes["is_leaf"] == 0
+    for side in ("left", "right"):
+        child = nodes[side].astype(np.int64)
+        if ((child <= place) | (child >= len(nodes)))[inner].any() or len(nodes) == 0:
+            raise archives.broken(f"holds a histogram tree with a {side} child outside it")

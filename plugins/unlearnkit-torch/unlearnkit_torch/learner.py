@@ -1,0 +1,236 @@
+"""The learner of `TorchModel`."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from unlearnkit.errors import StateError
+from unlearnkit.fingerprints import fingerprint
+from unlearnkit.learner import Batch, Capabilities, Step
+from unlearnkit.typing import Features, FloatArray
+from unlearnkit_torch import budget, construct, losses
+from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
+from unlearnkit_torch.loop import Rows, Trainer
+from unlearnkit_torch.names import INPUT_DTYPES, dtype_name, output_of, plain
+from unlearnkit_torch.rules import check
+from unlearnkit_torch.runtime import derive, global_randomness, pinned
+
+if TYPE_CHECKING:
+    from unlearnkit_torch.model import TorchModel
+
+
+@dataclass(frozen=True, slots=True)
+class TorchState:
+    """A module and all that training on needs.
+
+    Attributes
+    ----------
+    module : torch.nn.Module
+        In eval mode; only read.
+    training : dict
+        State of optimizer and scheduler, and the losses since the last tick.
+    birth : int
+        The seed of the initial weights.
+    position, owed : Fraction
+        Where the schedule stands, in epochs; rows left over by rounding to batches.
+    """
+
+    module: nn.Module
+    training: dict[str, Any]
+    sizes: construct.Sizes
+    birth: int
+    position: Fraction
+    owed: Fraction
+
+
+class TorchLearner:
+    """Trains and applies the module that a `TorchModel` describes.
+
+    Parameters
+    ----------
+    model : TorchModel
+        Cloned, never changed.
+
+    Raises
+    ------
+    CapabilityError, ParameterError
+        For a parameter whose meaning cannot be kept.
+    """
+
+    def __init__(self, model: TorchModel) -> None:
+        self.model: TorchModel = clone(model)
+        self.model.dtype = dtype_name(self.model.dtype)
+        self.model.input_dtype = None if self.model.input_dtype is None else dtype_name(self.model.input_dtype)
+        self.model.device = str(self.model.device)
+        check(self.model)
+        self.meaning = output_of(self.model.loss, self.model.output)
+        self.fingerprint = fingerprint([type(model), plain(self.model.get_params(deep=False))])
+        classifies = self.model.task == "classification"
+        self.capabilities = Capabilities(
+            task="classification" if classifies else "regression",
+            resumable=True,
+            max_slices=None,
+            recommended_slices=5,
+            probabilities=classifies and self.meaning != "scores",
+            sample_weight=True,
+            multi_output=not classifies,
+            any_shape=True,
+            absent_classes=classifies,
+            parallel="processes",
+        )
+
+    def train(self, state: TorchState | None, batch: Batch, step: Step) -> TorchState:
+        """Train for the step's share of the epochs, from new weights if there is no state."""
+        seeded = step.seeded(self.model.random_state)
+        birth = derive(seeded, "weights") if state is None else state.birth
+        sizes = construct.Sizes.of(batch)
+        noise = global_randomness(derive(seeded, "noise"), torch.device(self.model.device))
+        with pinned(), torch.inference_mode(mode=False), torch.enable_grad(), noise:
+            module = construct.build_module(self.model, sizes, birth)
+            trainer = self._trainer(module, state, weighted=self._weighted(batch))
+            position, owed = self._run(trainer, state, batch, step)
+            return TorchState(module.eval(), _training(trainer), sizes, birth, position, owed)
+
+    def _weighted(self, batch: Batch) -> bool:
+        return batch.sample_weight is not None or self.model.class_weight is not None
+
+    def _trainer(self, module: nn.Module, state: TorchState | None, *, weighted: bool) -> Trainer:
+        optimizer = construct.build_optimizer(self.model, module)
+        scheduler = construct.build_scheduler(self.model, optimizer)
+        trainer = Trainer(
+            model=self.model,
+            module=module,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            loss=losses.batch_loss(self.model, weighted=weighted),
+            losses=[0.0, 0.0],
+        )
+        if state is not None:
+            _resume(trainer, state)
+        return trainer
+
+    def _run(self, trainer: Trainer, state: TorchState | None, batch: Batch, step: Step) -> tuple[Fraction, Fraction]:
+        position, owed = (Fraction(0), Fraction(0)) if state is None else (state.position, state.owed)
+        smallest = 2 if _normalises_batches(trainer.module) else 1
+        batches = budget.split(len(batch.y), self.model.batch_size, smallest)
+        work = budget.plan(batches, self.model.epochs * step.epochs, owed)
+        length = budget.advance(step, self.model.epochs)
+        seeded = derive(step.seeded(self.model.random_state), "order")
+        order = torch.Generator(device="cpu").manual_seed(seeded)
+        rows = Rows(self._features(batch), losses.targets(self.model, batch), losses.weights(self.model, batch))
+        trainer.run(rows, work, self._ticks(position, length, work.total), order)
+        if work.total == 0 and self.model.scheduler_step != "batch":
+            _tick_without_batches(trainer, budget.missed_ticks(position, length, construct.ticks_per_epoch(self.model)))
+        return position + length, work.owed
+
+    def _ticks(self, position: Fraction, length: Fraction, batches: int) -> Any:
+        if self.model.scheduler_step == "batch":
+            return iter([1] * batches)
+        return budget.ticks(position, length, construct.ticks_per_epoch(self.model), batches)
+
+    def _features(self, batch: Batch) -> Tensor:
+        """The rows of the whole shard on the device, converted once per build; batches index only the first ones."""
+        key = "unlearnkit_torch.X"
+        if key not in batch.scratch:
+            batch.scratch[key] = self._tensor(batch.X_shard)
+        features: Tensor = batch.scratch[key]
+        return features
+
+    def _tensor(self, X: Features) -> Tensor:
+        with warnings.catch_warnings():
+            # Rows may be mapped read-only: torch warns of writing to them, and nothing here does.
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return torch.as_tensor(X).to(device=self.model.device, dtype=self._input_dtype())
+
+    def _input_dtype(self) -> torch.dtype:
+        return INPUT_DTYPES[self.model.input_dtype or self.model.dtype]
+
+    def predict(self, state: TorchState, X: Features) -> FloatArray:
+        """Probabilities, votes or values, in batches of ``predict_batch_size`` rows."""
+        size = self.model.predict_batch_size
+        with pinned(), torch.inference_mode():
+            chunks = [self._predict(state, X[i : i + size]) for i in range(0, len(X), size)]
+        columns = state.sizes.n_targets if state.sizes.n_classes is None else state.sizes.n_classes
+        empty = np.empty((0,) if columns is None else (0, columns))
+        return np.concatenate([empty, *chunks])
+
+    def _predict(self, state: TorchState, X: Features) -> FloatArray:
+        # Copied: kernels may take another path for memory that is aligned in another way.
+        rows = torch.tensor(X, dtype=self._input_dtype(), device=self.model.device)
+        output = state.module(rows)
+        return losses.predictions(output, self.meaning, state.sizes.n_classes, state.sizes.n_targets)
+
+    def save(self, state: TorchState) -> dict[str, bytes]:
+        """Weights and training state as safetensors, the rest as JSON."""
+        facts = {
+            **state.sizes.facts(),
+            "birth": state.birth,
+            "position": list(state.position.as_integer_ratio()),
+            "owed": list(state.owed.as_integer_ratio()),
+        }
+        return pack({"module": state.module.state_dict(), "training": state.training}, facts)
+
+    def load(self, parts: Mapping[str, bytes]) -> TorchState:
+        """A state from its parts; the module is built from the configuration, not from the bytes."""
+        trees, facts = unpack(parts, "module", "training")
+        with nonsense_is_an_error():
+            sizes, birth = construct.Sizes.from_facts(facts), seed(facts["birth"])
+            position, owed = ratio(facts["position"]), ratio(facts["owed"])
+            if (sizes.n_classes is None) != (self.capabilities.task == "regression"):
+                raise StateError(
+                    "The stored state is for another task; the model was left as it is. Rebuild the state."
+                )
+            _check_training(trees["training"])
+            construct.check_shapes(self.model, sizes, trees["module"])
+            module = self._restored(sizes, birth, trees["module"])
+        return TorchState(module, trees["training"], sizes, birth, position, owed)
+
+    def _restored(self, sizes: construct.Sizes, birth: int, weights: Mapping[str, Any]) -> nn.Module:
+        with pinned():
+            module = construct.build_module(self.model, sizes, birth)
+            module.load_state_dict(weights)
+            return module.eval()
+
+
+def _normalises_batches(module: nn.Module) -> bool:
+    """Whether a batch of one row cannot be trained on."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())  # noqa: SLF001
+
+
+def _tick_without_batches(trainer: Trainer, times: int) -> None:
+    with warnings.catch_warnings():
+        # torch takes a scheduler that moves before the optimizer for a mistake; here there was nothing to train on.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        trainer.tick(times)
+
+
+def _training(trainer: Trainer) -> dict[str, Any]:
+    scheduler = None if trainer.scheduler is None else trainer.scheduler.state_dict()
+    return {"optimizer": trainer.optimizer.state_dict(), "scheduler": scheduler, "losses": list(trainer.losses)}
+
+
+def _resume(trainer: Trainer, state: TorchState) -> None:
+    trainer.module.load_state_dict(state.module.state_dict())
+    training = copy.deepcopy(state.training)
+    if trainer.scheduler is not None:
+        trainer.scheduler.load_state_dict(training["scheduler"])
+    # After the scheduler, whose constructor has set the learning rate back to its first value.
+    trainer.optimizer.load_state_dict(training["optimizer"])
+    trainer.losses = training["losses"]
+
+
+def _check_training(training: Any) -> None:
+    if set(training) != {"optimizer", "scheduler", "losses"} or set(training["optimizer"]) != {"state", "param_groups"}:
+        raise StateError("The stored training state is incomplete; the model was left as it is. Rebuild the state.")
+    if len(training["losses"]) != 2:  # noqa: PLR2004
+        raise StateError("The stored losses are not a sum and a number; the model was left as it is.")

@@ -1,0 +1,130 @@
+"""What has to hold around torch for bits to be reproducible: one thread, deterministic kernels, own random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_switches_lock = threading.Lock()
+_random_lock = threading.RLock()
+_inside = 0
+_saved: tuple[Any, ...] = ()
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Hold the process-wide switches of torch at fixed values while any thread is inside."""
+    _enter()
+    try:
+        with torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _inside, _saved  # noqa: PLW0603
+    with _switches_lock:
+        if _inside == 0:
+            _saved = (
+                torch.get_num_threads(),
+                torch.are_deterministic_algorithms_enabled(),
+                torch.is_deterministic_algorithms_warn_only_enabled(),
+                torch.get_default_dtype(),
+                torch.backends.cudnn.benchmark,
+            )
+            torch.use_deterministic_algorithms(True)
+            # Constructors make their weights in the default dtype before they are converted.
+            torch.set_default_dtype(torch.float32)
+            torch.backends.cudnn.benchmark = False
+        # OpenMP keeps the number per thread, so each thread that comes in has to set its own.
+        torch.set_num_threads(1)
+        _inside += 1
+
+
+def _leave() -> None:
+    global _inside  # noqa: PLW0603
+    with _switches_lock:
+        _inside -= 1
+        # MKL's number is shared: raising it while another thread is inside would change that thread's bits.
+        if _inside == 0:
+            threads, deterministic, warn_only, dtype, benchmark = _saved
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_default_dtype(dtype)
+            torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators, which layers such as Dropout draw from, and put them back afterwards.
+
+    One thread at a time: the generators belong to the process.
+    """
+    devices = [device] if device.type == "cuda" else []
+    with _random_lock, torch.random.fork_rng(devices=devices):
+        python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002
+
+
+class OwnRandomness(TorchDispatchMode):
+    """Inside, torch on the CPU draws from a generator of this block, as if by ``torch.manual_seed(seed)``.
+
+    The global generator is neither read nor moved, so that a module can be built while another thread trains.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.generator = torch.Generator(device="cpu").manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Hand the generator to every operator that takes one."""
+        options = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            func = _taking_generator(func)
+            if _takes_generator(func) and options.get("generator") is None:
+                options["generator"] = self.generator
+        return func(*args, **options)
+
+
+def _argument_names(func: Any) -> tuple[str, ...]:
+    return tuple(argument.name for argument in func._schema.arguments)  # noqa: SLF001
+
+
+def _takes_generator(func: Any) -> bool:
+    return "generator" in _argument_names(func)
+
+
+@lru_cache(maxsize=256)
+def _taking_generator(func: Callable[..., Any]) -> Any:
+    """The overload of an operator that differs by an argument ``generator`` alone, or the operator itself."""
+    packet: Any = func.overloadpacket  # type: ignore[attr-defined]
+    wanted = sorted((*_argument_names(func), "generator"))
+    for name in packet.overloads():
+        other = getattr(packet, name)
+        if sorted(_argument_names(other)) == wanted:
+            return other
+    return func
+
+
+def derive(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, below 2**63."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}:{purpose}".encode(), digest_size=8).digest(), "big") >> 1

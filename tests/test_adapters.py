@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.tree import DecisionTreeClassifier
+
+from unlearnkit.adapters import Adapter, Plugins
+from unlearnkit.errors import AdapterConflictError, MissingPluginError, ParameterError, UnsupportedModelError
+from unlearnkit.testing import RememberingLearner
+
+
+class Animal:
+    pass
+
+
+class Cat(Animal):
+    pass
+
+
+class Siamese(Cat):
+    pass
+
+
+def adapter(name, *types):
+    """An adapter whose learner tells which adapter made it."""
+
+    def wrap(model, resolve):
+        learner = RememberingLearner()
+        learner.made_by = name
+        return learner
+
+    return Adapter(name, types, wrap)
+
+
+@pytest.fixture
+def load(helpers):
+    """A function that loads plugins with these adapters, by plugin name."""
+
+    def load(**plugins):
+        entries = []
+        for name, declared in plugins.items():
+            if isinstance(declared, BaseException):
+                entries.append(helpers.Entry(name, declared))
+            elif callable(declared):
+                entries.append(helpers.Entry(name, helpers.plugin(name, unlearnkit_adapters=declared)))
+            else:
+                entries.append(
+                    helpers.Entry(name, helpers.plugin(name, unlearnkit_adapters=lambda found=declared: found))
+                )
+        return Plugins(entries)
+
+    return load
+
+
+def named(cls):
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def test_the_most_derived_claim_wins(load):
+    plugins = load(one=[adapter("animals", named(Animal))], two=[adapter("cats", named(Cat))])
+    assert plugins.resolve(Siamese()).made_by == "cats"
+    assert plugins.resolve(Animal()).made_by == "animals"
+
+
+def test_one_adapter_may_claim_several_types(load):
+    plugins = load(one=[adapter("both", named(Animal), named(Cat))])
+    assert plugins.resolve(Siamese()).made_by == "both"
+
+
+def test_two_claims_of_one_type_are_a_conflict_that_the_user_decides(load):
+    plugins = load(one=[adapter("left", named(Cat))], two=[adapter("right", named(Cat))])
+    with pytest.raises(AdapterConflictError, match="left, right"):
+        plugins.resolve(Siamese())
+    assert plugins.resolve(Siamese(), "right").made_by == "right"
+
+
+def test_two_adapters_of_one_name_are_a_conflict(load):
+    plugins = load(one=[adapter("same", named(Cat))], two=[adapter("same", named(Animal))])
+    with pytest.raises(AdapterConflictError, match="2 adapters named 'same'"):
+        plugins.resolve(Siamese(), "same")
+
+
+def test_an_unknown_name_lists_the_known(load):
+    with pytest.raises(ParameterError, match=r"'nope' .installed: cats"):
+        load(one=[adapter("cats", named(Cat))]).resolve(Cat(), "nope")
+
+
+def test_nobody_claims_it(load):
+    with pytest.raises(UnsupportedModelError, match="nothing was changed"):
+        load().resolve(Cat())
+
+
+def boom():
+    raise OSError("library not found")
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (ImportError("no such library"), "no such library"),
+        (boom, "library not found"),
+        (lambda: 5, "not iterable"),
+        (lambda: ["text"], "Adapter was expected"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_broken_plugin_is_reported_and_harmless(load, broken, reason, first):
+    good = {"good": [adapter("cats", named(Cat))]}
+    plugins = load(**({"bad": broken} | good if first else good | {"bad": broken}))
+    assert plugins.resolve(Cat()).made_by == "cats"
+    assert plugins.broken.keys() == {"bad"}
+    assert reason in plugins.broken["bad"]
+    with pytest.raises(UnsupportedModelError, match="failed to import: bad"):
+        plugins.resolve(Animal())
+
+
+def test_a_misspelt_hook_is_reported(helpers):
+    bad = helpers.plugin("bad", unlearnkit_adaptors=lambda: ())
+    good = helpers.plugin("good", unlearnkit_adapters=lambda: [adapter("cats", named(Cat))])
+    plugins = Plugins([helpers.Entry("bad", bad), helpers.Entry("good", good)])
+    assert "unlearnkit_adaptors" in plugins.broken["bad"]
+    assert plugins.resolve(Cat()).made_by == "cats"
+
+
+def test_a_second_plugin_of_the_same_name_does_not_remove_the_first(helpers):
+    first = helpers.plugin("first", unlearnkit_adapters=lambda: [adapter("cats", named(Cat))])
+    second = helpers.plugin("second", unlearnkit_adapters=lambda: [adapter("dogs", named(Animal))])
+    plugins = Plugins([helpers.Entry("same", first), helpers.Entry("same", second)])
+    assert plugins.resolve(Cat()).made_by == "cats"
+    assert "same" in plugins.broken
+
+
+def test_one_module_behind_two_entry_points_is_one_plugin(helpers):
+    module = helpers.plugin("module", unlearnkit_adapters=lambda: [adapter("cats", named(Cat))])
+    plugins = Plugins([helpers.Entry("one", module), helpers.Entry("two", module)])
+    assert plugins.resolve(Cat()).made_by == "cats"
+    assert not plugins.broken
+
+
+# -- first-party plugins ---------------------------------------------------------------------------------------------
+
+
+def fake(module, name="Model", *bases):
+    return type(name, bases or (BaseEstimator,), {"__module__": module})
+
+
+SKLEARN = adapter("sklearn", "sklearn.base:BaseEstimator")
+
+
+@pytest.mark.parametrize(
+    ("module", "home"),
+    [("lightgbm.sklearn", "lightgbm"), ("xgboost.sklearn", "xgboost"), ("skorch.net", "torch"), ("torch.nn", "torch")],
+)
+def test_a_missing_plugin_names_what_to_install(load, module, home):
+    """Though scikit-learn's adapter would claim it: a booster is a scikit-learn estimator too."""
+    for model in (fake(module)(), fake("mine", "Mine", fake(module))()):
+        with pytest.raises(MissingPluginError, match=rf"pip install 'unlearnkit\[{home}\]'"):
+            load(sklearn=[SKLEARN]).resolve(model)
+
+
+def test_a_broken_first_party_plugin_says_why(load):
+    with pytest.raises(MissingPluginError, match=r"libomp missing.*force-reinstall unlearnkit-lightgbm"):
+        load(sklearn=[SKLEARN], lightgbm=ImportError("libomp missing")).resolve(fake("lightgbm.sklearn")())
+
+
+def test_scikit_learn_itself_may_be_missing(load):
+    with pytest.raises(MissingPluginError, match="unlearnkit-sklearn"):
+        load().resolve(DecisionTreeClassifier())
+
+
+def test_a_stranger_may_claim_a_booster_without_the_first_party_plugin(load):
+    booster = fake("lightgbm.sklearn", "Booster")
+    plugins = load(sklearn=[SKLEARN], stranger=[adapter("stranger", "lightgbm.sklearn:Booster")])
+    assert plugins.resolve(fake("lightgbm.sklearn", "Classifier", booster)()).made_by == "stranger"
+
+
+def test_the_inner_model_is_resolved_by_all_plugins(load):
+    class Outer:
+        inner = Cat()
+
+    outer = Adapter("outer", (named(Outer),), lambda model, resolve: resolve(model.inner))
+    plugins = load(one=[outer], two=[adapter("cats", named(Cat))])
+    assert plugins.resolve(Outer()).made_by == "cats"
+
+
+def test_asking_for_a_plugin_imports_no_framework():
+    code = (
+        "import sys; from unlearnkit.adapters import plugins; p = plugins(); "
+        "print(sorted({'lightgbm', 'xgboost', 'torch', 'skorch', 'skops'} & set(sys.modules)), len(p.adapters) > 3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] True"

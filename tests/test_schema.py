@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from unlearnkit.errors import DataError, DataTypeError, SchemaError
+from unlearnkit.learner import Capabilities
+from unlearnkit.schema import MAX_VOCABULARY, Schema, infer_schema, is_frame, unknown_categories
+
+PLAIN = Capabilities("classification")
+FRAMES = Capabilities("classification", frames=True, categorical=True, missing_values=True)
+REGRESSION = Capabilities("regression", multi_output=True)
+
+
+def infer(X, y="any", capabilities=PLAIN):
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    y = np.arange(n) % 2 if isinstance(y, str) else y
+    return infer_schema(X, y, capabilities, "toy", weighted=False, id_type="int", explicit_ids=True)
+
+
+def frame(**columns):
+    return pd.DataFrame(columns)
+
+
+# -- containers and dtypes -------------------------------------------------------------------------------------------
+
+
+def test_arrays_keep_their_dtype():
+    for dtype in ("f8", "f4", "i8", "u1", "?"):
+        schema = infer(np.zeros((4, 2), dtype))
+        assert schema.dtype == np.dtype(dtype).str
+        assert schema.features(np.zeros((3, 2)), PLAIN, "toy").dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [">f8", np.longdouble])
+def test_dtypes_without_one_byte_form_become_plain(dtype):
+    assert infer(np.zeros((4, 2), dtype)).dtype == np.dtype("f8").str
+
+
+@pytest.mark.parametrize("dtype", ["i8", "?"])
+@pytest.mark.parametrize("make", [np.array, sp.csr_matrix])
+def test_a_fraction_does_not_pass_for_a_whole_number(dtype, make):
+    capabilities = replace(PLAIN, sparse=True, missing_values=True)
+    schema = infer(np.ones((4, 2), dtype), capabilities=capabilities)
+    if make is sp.csr_matrix:
+        schema = replace(schema, container="csr")
+    for wrong in ([[1.0, 1.5]], [[1.0, np.nan]], [[1.0, 3e300]]):
+        with pytest.raises(SchemaError, match="do not convert"):
+            schema.features(make(wrong), capabilities, "toy")
+    assert schema.features(make([[1.0, 1.0]]), capabilities, "toy").dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "match"),
+    [
+        ([[1.0, np.nan], [0, 0]], DataError, "NaN"),
+        ([[1.0, np.inf], [0, 0]], DataError, "infinity"),
+        (np.zeros((2, 2), complex), DataError, "[Cc]omplex"),
+        ([["a", "b"], ["c", "d"]], DataError, "Nothing was changed"),
+        (np.array([[{}, 1], [1, 1]], dtype=object), DataTypeError, "Nothing was changed"),
+        (np.zeros((2, 2, 2)), DataError, "dim 3"),
+        (np.zeros(2), DataError, "1D array"),
+        (np.zeros((2, 0)), DataError, "0 feature"),
+        (np.zeros((0, 2)), DataError, "0 sample"),
+        (sp.csr_matrix(np.eye(2)), DataTypeError, "[Ss]parse"),
+    ],
+)
+def test_features_that_cannot_be_used(X, error, match):
+    with pytest.raises(error, match=match):
+        infer(X)
+
+
+def test_rows_of_any_shape_where_the_learner_takes_them():
+    capabilities = replace(PLAIN, any_shape=True)
+    schema = infer(np.zeros((4, 3, 2, 1)), capabilities=capabilities)
+    assert schema.shape == (3, 2, 1)
+    assert schema.features(np.zeros((5, 3, 2, 1)), capabilities, "toy").shape == (5, 3, 2, 1)
+    with pytest.raises(SchemaError, match="rows of shape"):
+        schema.features(np.zeros((5, 3, 1, 1)), capabilities, "toy")
+
+
+def test_dense_and_sparse_do_not_mix():
+    capabilities = replace(PLAIN, sparse=True)
+    dense, csr = infer(np.eye(4), capabilities=capabilities), infer(sp.csr_matrix(np.eye(4)), capabilities=capabilities)
+    with pytest.raises(SchemaError, match="dense"):
+        dense.features(sp.csr_matrix(np.eye(4)), capabilities, "toy")
+    assert sp.issparse(csr.features(np.eye(4), capabilities, "toy"))
+    with pytest.raises(SchemaError, match="4 features"):
+        dense.features(np.eye(3), capabilities, "toy")
+
+
+# -- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_columns_of_every_kind():
+    X = frame(
+        number=[1.5, np.nan, 2.0],
+        whole=[1, 2, 3],
+        truth=[True, False, True],
+        nullable=pd.array([1, None, 3], dtype="Int64"),
+        full=pd.array([1, 2, 3], dtype="Int16"),
+        maybe=pd.array([True, None, False], dtype="boolean"),
+        day=pd.to_datetime(["2020-01-01", None, "2020-01-03"]),
+        text=["b", "a", None],
+        category=pd.Categorical(["x", None, "y"], categories=["y", "x", "unused"]),
+        ranked=pd.Categorical([3, 1, None], categories=[3, 1], ordered=True),
+    )
+    schema = infer(X, [0, 1, 0], FRAMES)
+    kinds = {c.name: (c.kind, c.dtype[1:], c.categories) for c in schema.columns}
+    assert kinds.pop("day")[1].startswith("M8")
+    assert kinds == {
+        "number": ("number", "f8", ()),
+        "whole": ("number", "i8", ()),
+        "truth": ("number", "b1", ()),
+        "nullable": ("number", "f8", ()),
+        "full": ("number", "i2", ()),
+        "maybe": ("number", "f8", ()),
+        "text": ("category", "", ("a", "b")),
+        "category": ("category", "", ("y", "x", "unused")),
+        "ranked": ("category", "", (3, 1)),
+    }
+    canonical = schema.features(X, FRAMES, "toy")
+    assert canonical["text"].cat.codes.tolist() == [1, 0, -1]
+    assert canonical["ranked"].cat.ordered
+    assert np.isnan(canonical["nullable"][1])
+    # What is canonical stays as it is.
+    assert schema.features(canonical, FRAMES, "toy").equals(canonical)
+
+
+def test_codes_follow_the_vocabulary_of_the_schema_not_that_of_the_frame():
+    schema = infer(frame(c=pd.Categorical(["a", "b"], categories=["a", "b"])), [0, 1], FRAMES)
+    for other in (
+        frame(c=pd.Categorical(["a", "b"], categories=["b", "a"])),
+        frame(c=pd.Categorical(["a", "b"], categories=["z", "b", "a"])),
+        frame(c=["a", "b"]),
+        frame(c=pd.Series(["a", "b"], dtype=object)),
+    ):
+        found = schema.features(other, FRAMES, "toy")["c"]
+        assert found.cat.codes.tolist() == [0, 1]
+        assert found.cat.categories.tolist() == ["a", "b"]
+
+
+def test_a_value_outside_the_vocabulary_is_missing_and_counted():
+    schema = infer(frame(c=["a", "b"]), [0, 1], FRAMES)
+    X = frame(c=["a", "z", None])
+    assert schema.features(X, FRAMES, "toy")["c"].isna().tolist() == [False, True, True]
+    assert unknown_categories(X, schema) == {"c": 1}
+    assert unknown_categories(frame(d=["a"]), schema) == {}
+
+
+def test_many_distinct_strings_are_text_and_no_vocabulary():
+    values = [f"word {i}" for i in range(MAX_VOCABULARY + 1)]
+    schema = infer(frame(c=values), "any", FRAMES)
+    assert schema.columns[0].kind == "text"
+    assert "word 7" not in schema.to_json()
+    assert schema.features(frame(c=["new", None]), FRAMES, "toy")["c"].tolist() == ["new", None]
+
+
+@pytest.mark.parametrize(
+    ("column", "match"),
+    [
+        (pd.date_range("2020", periods=2, tz="UTC"), "time zone"),
+        (np.array([1j, 2j]), "plain number"),
+        ([{}, {}], "neither numbers nor strings"),
+        (pd.Series([True, None], dtype=object), "neither numbers nor strings"),
+        (pd.Series(["a", 1], dtype=object), "neither numbers nor strings"),
+    ],
+)
+def test_columns_that_no_dtype_describes(column, match):
+    with pytest.raises(DataTypeError, match=match):
+        infer(frame(c=column), [0, 1], FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "given"),
+    [([1, 2], [1.5]), ([1, 2], [np.nan]), ([True, False], [2]), ([1, 2], ["x"]), ([1.0, 2.0], ["x"])],
+)
+def test_a_column_that_loses_something_is_refused(fitted, given):
+    schema = infer(frame(c=fitted), [0, 1], FRAMES)
+    with pytest.raises(SchemaError, match="Column 'c' does not convert"):
+        schema.features(frame(c=given), FRAMES, "toy")
+
+
+@pytest.mark.parametrize("capabilities", [PLAIN, FRAMES])
+def test_columns_go_by_name(capabilities):
+    schema = infer(frame(a=[1.0, 2.0], b=[3.0, 4.0]), [0, 1], capabilities)
+    for wrong, match in (
+        (frame(b=[1.0], a=[2.0]), "another order"),
+        (frame(a=[1.0]), "missing \\['b'\\]"),
+        (frame(a=[1.0], b=[1.0], c=[1.0]), "unexpected \\['c'\\]"),
+    ):
+        if capabilities is PLAIN and match == "another order":
+            continue
+        with pytest.raises(SchemaError, match=match):
+            schema.features(wrong, capabilities, "toy")
+
+
+def test_a_frame_of_numbers_is_an_array_to_a_learner_without_frames():
+    schema = infer(frame(a=[1, 2], b=[0.5, 1.5]))
+    assert (schema.container, schema.dtype, schema.feature_names) == ("array", "<f8", ("a", "b"))
+    assert schema.features(frame(a=[1], b=[2]), PLAIN, "toy").tolist() == [[1.0, 2.0]]
+    assert schema.features([[1, 2]], PLAIN, "toy").tolist() == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize("column", [["a", "b"], pd.date_range("2020", periods=2), pd.Categorical([1, 2])])
+def test_a_learner_of_numbers_takes_no_other_column(column):
+    with pytest.raises(DataError, match="could not convert string to float"):
+        infer(frame(a=[0.5, 1.5], c=column))
+
+
+def test_frames_with_odd_names():
+    with pytest.raises(DataError, match="same name"):
+        infer(pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]))
+    with pytest.raises(DataTypeError, match="names of several types"):
+        infer(pd.DataFrame([[1, 2], [3, 4]], columns=["a", 1]))
+    assert infer(pd.DataFrame([[1, 2], [3, 4]])).feature_names is None
+
+
+def test_missing_values_only_where_they_are_welcome():
+    strict = replace(FRAMES, missing_values=False)
+    with pytest.raises(DataError, match="does not accept missing values"):
+        infer(frame(a=[1.0, np.nan]), [0, 1], strict)
+    with pytest.raises(DataError, match="infinity"):
+        infer(frame(a=[1.0, np.inf]), [0, 1], FRAMES)
+
+
+def test_a_frame_is_needed_where_a_frame_was_fitted():
+    with pytest.raises(SchemaError, match="needs its columns"):
+        infer(frame(a=[1, 2]), [0, 1], FRAMES).features([[1]], FRAMES, "toy")
+
+
+def test_is_frame_is_for_pandas_only():
+    class DataFrame:
+        pass
+
+    assert is_frame(pd.DataFrame())
+    assert not is_frame(DataFrame())
+    assert not is_frame(np.zeros(1))
+
+
+# -- targets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [0, 1, 2, 1],
+        [10, -5, 10, 7],
+        ["b", "a", "b", "c"],
+        np.array(["b", "a", "b", "c"], dtype=object),
+        np.array(["b", "a", "b", "c"], dtype=np.dtypes.StringDType()),
+        pd.Series(["b", "a", "b", "c"]),
+        pd.Series(["b", "a", "b", "c"], dtype="category"),
+        pd.Series([1, 2, 3, 1], dtype="Int64"),
+        [True, False, True, True],
+        [1.0, 2.0, 1.0, 1.0],
+    ],
+)
+def test_labels_become_codes_and_back(y):
+    schema = infer(np.zeros((4, 1)), y)
+    assert schema.labels[schema.targets(y, 4)].tolist() == list(y)
+    assert sorted(schema.labels.tolist()) == schema.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("y", "match"),
+    [
+        ([0, 0], "one class only"),
+        ([0, None], "missing labels"),
+        (pd.Series(["a", pd.NA]), "missing labels"),
+        ([0.0, np.nan], "NaN"),
+        ([0.0, np.inf], "infinity"),
+        ([0.5, 1.5], "Unknown label type"),
+        ([[0, 1], [1, 0]], "multi-output"),
+        (np.array([0, "a"], dtype=object), "Unknown label type|[Mm]ix"),
+        (np.zeros((2, 0)), "Nothing was changed"),
+        (np.zeros((2, 1, 1)), "Nothing was changed"),
+        ([0, 1, 1], "inconsistent numbers"),
+        (None, "requires y"),
+        (5, "inconsistent"),
+    ],
+)
+def test_labels_that_cannot_be_used(y, match):
+    with pytest.raises(DataError, match=match):
+        infer(np.zeros((2, 1)), y)
+
+
+def test_a_label_outside_the_schema_is_refused():
+    schema = infer(np.zeros((2, 1)), ["a", "b"])
+    with pytest.raises(SchemaError, match="1 labels"):
+        schema.targets(["a", "much longer"], 2)
+    assert schema.targets([], 0).tolist() == []
+
+
+def test_targets_of_a_regression():
+    one, two = infer(np.zeros((2, 1)), [1, 2], REGRESSION), infer(np.zeros((2, 1)), [[1, 2], [3, 4]], REGRESSION)
+    assert (one.n_outputs, two.n_outputs) == (None, 2)
+    assert one.targets([-0.0, 1], 2).tobytes() == np.array([0.0, 1.0]).tobytes()
+    with pytest.raises(SchemaError, match="n_outputs"):
+        two.targets([1, 2], 2)
+    for wrong in ([np.nan, 1], ["a", "b"], np.zeros((2, 0)), [np.inf, 1]):
+        with pytest.raises(DataError):
+            one.targets(wrong, 2)
+    with pytest.raises(DataError, match="one target per row"):
+        infer(np.zeros((2, 1)), [[1, 2], [3, 4]], replace(REGRESSION, multi_output=False))
+
+
+# -- as a value ------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_covers_every_field():
+    base = Schema("array", (2,), "<f8", classes=(0, 1), class_dtype="<i8")
+    others = [
+        replace(base, container="csr"),
+        replace(base, shape=(3,)),
+        replace(base, dtype="<f4"),
+        replace(base, feature_names=("a", "b")),
+        replace(base, classes=(0, 2)),
+        replace(base, classes=("0", "1")),
+        replace(base, n_outputs=2),
+        replace(base, weighted=True),
+        replace(base, id_type="str"),
+        replace(base, explicit_ids=True),
+    ]
+    assert len({schema.digest for schema in [base, *others]}) == len(others) + 1
+    assert json.loads(base.to_json())["container"] == "array"
