@@ -36,13 +36,13 @@ def main() -> None:
         changed_right &= only_affected_changed(clf, model, int(request), X[:200])
 
     times = [t / statistics.median(isolate) for t in retrain]
-    rows = [
-        {"what": "retrain the plain model, all cores (s)", "median": statistics.median(retrain), "spread": span(retrain)},
-        {"what": "fit of the whole SISA model, one thread (s)", "median": fit, "spread": ""},
-        {"what": f"isolate one id, {requests} requests (ms)", "median": 1e3 * statistics.median(isolate), "spread": span([1e3 * t for t in isolate])},
-        {"what": "times faster than one retrain", "median": statistics.median(times), "spread": span(times)},
-    ]  # fmt: skip
     speedup = statistics.median(times)
+    rows = [
+        row("retrain the plain model, all cores (s)", retrain),
+        row("fit of the whole SISA model, one thread (s)", [fit]),
+        row(f"isolate one id, {requests} requests (ms)", [1e3 * t for t in isolate]),
+        row("times faster than one retrain", times),
+    ]
     report(
         f"isolation: LightGBM {trees} trees, {n} x 50, S=20, R=1",
         rows,
@@ -70,8 +70,9 @@ def vote(model: SISAClassifier, state: object, X: np.ndarray) -> np.ndarray:
     return model._ensemble.learner.predict(state, X)
 
 
-def span(values: list[float]) -> str:
-    return f"{min(values):.3g} .. {max(values):.3g}"
+def row(what: str, values: list[float]) -> dict[str, object]:
+    spread = f"{min(values):.3g} .. {max(values):.3g}"
+    return {"what": what, "median": statistics.median(values), "spread": spread}
 
 
 if __name__ == "__main__":

@@ -158,13 +158,13 @@ def choose_request(model: Any, ids: Any, y: Any, active: Any, alive: Any, rng: n
     """Some ids with a row of positive weight; sometimes all ids that hold the rarest class of a shard."""
     known = sorted({i for i, a in zip(ids.tolist(), alive & active, strict=True) if a}, key=str)
     some = [known[i] for i in rng.permutation(len(known))[: int(rng.integers(1, 4))]]
-    if hasattr(model, "classes_") and rng.random() < 0.4:  # noqa: PLR2004
+    if hasattr(model, "classes_") and rng.random() < 0.4:
         shards = np.array([cell[0] for cell in model.partition_.locate(ids.tolist())])
         shard = rng.choice(np.unique(shards[alive]))
         there = alive & (shards == shard)
         labels, counts = np.unique(np.asarray(y)[there], return_counts=True)
         rarest = there & (np.asarray(y) == labels[counts.argmin()])
-        if counts.min() <= 4:  # noqa: PLR2004
+        if counts.min() <= 4:
             return list({*some, *ids[rarest].tolist()})
     return some
 

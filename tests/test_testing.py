@@ -6,7 +6,9 @@ from unlearnkit.testing import CHECKS, RememberingLearner, Subject, check_learne
 from unlearnkit.testing.mutants import MUTANTS
 
 HONEST = [
-    Subject.of(RememberingLearner(task, resumable=resumable, absent_classes=absent), name=f"{task}-{resumable}-{absent}")
+    Subject.of(
+        RememberingLearner(task, resumable=resumable, absent_classes=absent), name=f"{task}-{resumable}-{absent}"
+    )
     for task, resumable, absent in [
         ("classification", True, False),
         ("classification", True, True),
@@ -39,7 +41,7 @@ def test_mutant_fails_its_check_alone(broken):
 
 def test_check_learner_names_the_learner_and_the_check():
     mutant = MUTANTS[CHECKS[0]]
-    with pytest.raises(AssertionError, match="Unexplained: check_capabilities_are_consistent: .*why_limited"):
+    with pytest.raises(AssertionError, match=r"Unexplained: check_capabilities_are_consistent: .*why_limited"):
         check_learner(mutant)
 
 

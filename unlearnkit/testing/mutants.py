@@ -6,6 +6,7 @@ step-by-step checks, not the smaller ones of the random histories.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import threading
@@ -18,8 +19,8 @@ import numpy as np
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Batch, Capabilities, Learner, Step
 from unlearnkit.parts import pack_json, unpack_json
-from unlearnkit.testing.checks import Check
 from unlearnkit.testing import checks
+from unlearnkit.testing.checks import Check
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.typing import Features, FloatArray
 
@@ -122,7 +123,8 @@ class Presuming(RememberingLearner):
     def predict(self, state: Memory, X: Features) -> FloatArray:
         """A third column of zeros."""
         predicted = super().predict(state, X)
-        return np.pad(predicted, ((0, 0), (0, 1))) if state.n_outputs == 2 and len(state.records) > _LARGE else predicted  # noqa: PLR2004
+        two = predicted.shape[1] == 2  # noqa: PLR2004
+        return np.pad(predicted, ((0, 0), (0, 1))) if two and len(state.records) > _LARGE else predicted
 
 
 class Unweighted(RememberingLearner):
@@ -212,10 +214,8 @@ class Gullible(RememberingLearner):
             return super().load(parts)
         except StateError:
             for data in parts.values():
-                try:
+                with contextlib.suppress(Exception):
                     pickle.loads(data)  # noqa: S301
-                except Exception:  # noqa: BLE001, S110, PERF203
-                    pass
             raise
 
 

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.parts import pack_json, unpack_json
-from unlearnkit.typing import Features, FloatArray, Task
+from unlearnkit.typing import AnyArray, Features, FloatArray, Task
+
+
+def dense(X: Features) -> AnyArray:
+    """The values of X as one array."""
+    values: AnyArray = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    return values
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,9 @@ class RememberingLearner:
         """Remember the new rows too."""
         self.trained.append(step)
         seen = frozenset() if state is None else state.records
-        X = batch.X.toarray() if sp.issparse(batch.X) else np.asarray(batch.X)
+        X = dense(batch.X)
         weighted = batch.sample_weight is not None
-        columns = [X, batch.y, batch.sample_weight] if weighted else [X, batch.y]
+        columns: list[Any] = [X, batch.y, batch.sample_weight] if weighted else [X, batch.y]
         rows = np.column_stack(columns)[batch.n_old :]
         n_outputs = 1 if batch.classes is None else len(batch.classes)
         return Memory(seen | {tuple(row) for row in rows.tolist()}, n_outputs, weighted)
@@ -105,7 +110,8 @@ class RememberingLearner:
     def predict(self, state: Memory, X: Features) -> FloatArray:
         """Something that depends on every record: frequencies of the classes, or the mean of the targets."""
         records = np.array(sorted(state.records))
-        targets, weight = (records[:, -2], records[:, -1]) if state.weighted else (records[:, -1], np.ones(len(records)))
+        weight = records[:, -1] if state.weighted else np.ones(len(records))
+        targets = records[:, -2] if state.weighted else records[:, -1]
         if self.task == "regression":
             return np.full(X.shape[0], np.average(targets, weights=weight))
         frequencies = np.bincount(targets.astype(np.int64), weights=weight, minlength=state.n_outputs) / weight.sum()

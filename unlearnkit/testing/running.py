@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
 
-def check_learner(model: Any, X: Any = None, y: Any = None, *, expected_failures: Mapping[str, str] = {}) -> None:  # noqa: B006
+def check_learner(model: Any, X: Any = None, y: Any = None, *, expected_failures: Mapping[str, str] = {}) -> None:
     """Run every check on a model.
 
     Parameters
@@ -48,9 +48,7 @@ def check_learner(model: Any, X: Any = None, y: Any = None, *, expected_failures
                 raise AssertionError(f"{subject.name}: {name} passes, but is expected to fail: remove it from the list")
 
 
-def parametrize_with_checks(
-    models: Iterable[Any], expected_failures: Mapping[str, str] = {}  # noqa: B006
-) -> pytest.MarkDecorator:
+def parametrize_with_checks(models: Iterable[Any], expected_failures: Mapping[str, str] = {}) -> pytest.MarkDecorator:
     """A pytest decorator that gives a test every pair of ``(subject, check)``.
 
     Parameters

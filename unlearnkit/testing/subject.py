@@ -90,9 +90,7 @@ class Subject:
 
     def ensemble(self, n_shards: int, n_slices: int, *, schema: Schema | None = None, n_jobs: int = 1) -> SisaEnsemble:
         """An unfitted ensemble over a fresh learner."""
-        return ensemble(
-            self.make(), n_shards=n_shards, n_slices=n_slices, schema=schema, n_jobs=n_jobs, name=self.name
-        )
+        return ensemble(self.make(), n_shards=n_shards, n_slices=n_slices, schema=schema, n_jobs=n_jobs, name=self.name)
 
 
 def ensemble(
