@@ -16,7 +16,8 @@ from sklearn.base import BaseEstimator
 from unlearnkit import adapters, ensemble
 from unlearnkit.adapters import Adapter, Plugins, hookimpl
 from unlearnkit.aggregation import choose
-from unlearnkit.ensemble import Config, SisaEnsemble
+from unlearnkit.config import Config
+from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.environment import environment
 from unlearnkit.partition import HashPartition
 from unlearnkit.testing import RememberingLearner

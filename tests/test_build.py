@@ -3,7 +3,7 @@ from __future__ import annotations
 import joblib
 import pytest
 
-from unlearnkit.build import Builder, missing_steps
+from unlearnkit.build import Builder
 from unlearnkit.errors import EnvironmentChangedError
 from unlearnkit.store import StateStore
 from unlearnkit.testing import RememberingLearner
@@ -28,8 +28,7 @@ def store_for(model):
 def build(model, store, learner=None, environment="env", **options):
     done = []
     found = builder(model, learner, environment, options.pop("n_jobs", 1)).build(
-        model._build.plan,
-        model._build.records,
+        model._build,
         store,
         lambda trained, kept: done.append((trained.step, kept)),
         **options,
@@ -43,7 +42,7 @@ def test_only_what_the_store_lacks_is_trained(model):
     build(model, store)
     store.replan(model._build.plan.keys - {steps[2].key})
     store.replan(model._build.plan.keys)
-    assert missing_steps(steps, store) == steps[2:]
+    assert store.missing(steps) == steps[2:]
     _, done = build(model, store, learner)
     assert learner.trained == [steps[2].step]
     assert done == [(steps[2], True)]

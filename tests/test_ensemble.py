@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearnkit import environment
-from unlearnkit.build import missing_steps
 from unlearnkit.errors import (
     DataError,
     EnvironmentChangedError,
@@ -158,7 +157,7 @@ def test_any_history_is_exact_trains_what_changed_and_remembers_nothing(helpers,
         assert not learner.trained
         leaked = {record[:3] for record in helpers.remembered(model)} & {r[:3] for r in forgotten - kept}
         assert not leaked
-        due = [s for steps in model._build.plan.shards for s in missing_steps(steps, model.store)]
+        due = [s for steps in model._build.plan.shards for s in model.store.missing(steps)]
         assert estimate.n_steps == len(due)
         assert (receipt.repaired_at is None) == bool(set(receipt.shards) & {s.shard for s in due})
         if not repair:

@@ -79,7 +79,7 @@ def skorch_net() -> Any:
         dropout_net,
         criterion=torch.nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
-        max_epochs=3,
+        max_epochs=5,
         batch_size=16,
         train_split=None,
         verbose=0,

@@ -15,17 +15,6 @@ import unlearnkit
 
 ROOT = Path(unlearnkit.__file__).parent
 FRAMEWORKS = ["sklearn", "scipy", "pandas", "joblib", "lightgbm", "xgboost", "torch", "skorch", "skops", "rich"]
-FLOORS = [
-    {"errors", "typing"},
-    {"hashing", "ids", "parts", "learner", "fingerprints", "progress", "threads", "environment"},
-    {"schema", "partition", "aggregation"},
-    {"data"},
-    {"plan", "blobs", "ledger", "ingest", "receipts"},
-    {"store", "training", "adapters", "serving"},
-    {"build"},
-    {"ensemble"},
-    {"estimators"},
-]
 
 
 def names_in_type_checking():
@@ -66,20 +55,3 @@ def test_the_core_imports_no_framework_but_scikit_learn():
     code = f"import sys, unlearnkit.estimators; print(sorted(set({FRAMEWORKS}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not set(ast.literal_eval(done.stdout)) & {"lightgbm", "xgboost", "torch", "skorch", "skops"}
-
-
-def imports_of(module):
-    tree = ast.parse((ROOT / f"{module}.py").read_text())
-    checking = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    hidden = {id(inner) for block in checking for inner in ast.walk(block)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unlearnkit") and id(node) not in hidden:
-            names = [node.module.partition(".")[2]] if "." in node.module else [a.name for a in node.names]
-            yield from (name.partition(".")[0] for name in names)
-
-
-@pytest.mark.parametrize("module", sorted(set().union(*FLOORS)))
-def test_a_module_imports_from_no_higher_floor(module):
-    floor = next(i for i, names in enumerate(FLOORS) if module in names)
-    allowed = set().union(*FLOORS[: floor + 1]) - {module}
-    assert set(imports_of(module)) <= allowed

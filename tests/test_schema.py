@@ -9,8 +9,10 @@ import pytest
 import scipy.sparse as sp
 
 from unlearnkit.errors import DataError, DataTypeError, SchemaError
+from unlearnkit.frames import MAX_VOCABULARY, unknown_categories
 from unlearnkit.learner import Capabilities
-from unlearnkit.schema import MAX_VOCABULARY, Schema, infer_schema, is_frame, unknown_categories
+from unlearnkit.schema import Schema, infer_schema
+from unlearnkit.validation import is_frame
 
 PLAIN = Capabilities("classification")
 FRAMES = Capabilities("classification", frames=True, categorical=True, missing_values=True)
@@ -149,8 +151,8 @@ def test_a_value_outside_the_vocabulary_is_missing_and_counted():
     schema = infer(frame(c=["a", "b"]), [0, 1], FRAMES)
     X = frame(c=["a", "z", None])
     assert schema.features(X, FRAMES, "toy")["c"].isna().tolist() == [False, True, True]
-    assert unknown_categories(X, schema) == {"c": 1}
-    assert unknown_categories(frame(d=["a"]), schema) == {}
+    assert unknown_categories(X, schema.columns) == {"c": 1}
+    assert unknown_categories(frame(d=["a"]), schema.columns) == {}
 
 
 def test_many_distinct_strings_are_text_and_no_vocabulary():
@@ -329,3 +331,19 @@ def test_the_digest_covers_every_field():
     ]
     assert len({schema.digest for schema in [base, *others]}) == len(others) + 1
     assert json.loads(base.to_json())["container"] == "array"
+
+
+@pytest.mark.parametrize("container", ["array", "frame"])
+def test_fractions_to_predict_stay_floats_under_a_schema_of_whole_numbers(container):
+    pd = pytest.importorskip("pandas")
+    whole = np.arange(12).reshape(6, 2)
+    X = pd.DataFrame(whole, columns=["a", "b"]) if container == "frame" else whole
+    capabilities = Capabilities("classification", frames=container == "frame")
+    schema = infer_schema(X, [0, 1] * 3, capabilities, "model", weighted=False, id_type="int", explicit_ids=True)
+    fractions = X + 0.5
+    with pytest.raises(SchemaError):
+        schema.features(fractions, capabilities, "model")
+    kept = schema.features(fractions, capabilities, "model", exact=False)
+    assert np.array_equal(np.asarray(kept), np.asarray(fractions))
+    same = schema.features(X.astype(float), capabilities, "model", exact=False)
+    assert np.asarray(same).dtype == whole.dtype

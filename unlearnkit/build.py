@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,20 @@ from unlearnkit.store import StateStore
 from unlearnkit.threads import one_thread
 from unlearnkit.training import ShardTask, TrainedStep, run_task, train_shard
 from unlearnkit.typing import AnyArray
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """Records and the plan that follows from them; replaced as one.
+
+    Attributes
+    ----------
+    records : tuple of ShardRecords
+    plan : Plan
+    """
+
+    records: tuple[ShardRecords, ...]
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +54,7 @@ class Builder:
 
     def build(
         self,
-        plan: Plan,
-        records: Sequence[ShardRecords],
+        build: Build,
         store: StateStore,
         on_step: Callable[[TrainedStep, bool], None],
         without: frozenset[int] = frozenset(),
@@ -50,8 +63,7 @@ class Builder:
 
         Parameters
         ----------
-        plan : Plan
-        records : sequence of ShardRecords
+        build : Build
         store : StateStore
         on_step : callable
             Called with each trained step and whether it was kept, after it is durable.
@@ -70,9 +82,9 @@ class Builder:
         """
         with store.at_rest():
             tasks = [
-                self._task(records[shard], missing, store)
-                for shard, steps in enumerate(plan.shards)
-                if shard not in without and (missing := missing_steps(steps, store))
+                self._task(build.records[shard], missing, store)
+                for shard, steps in enumerate(build.plan.shards)
+                if shard not in without and (missing := store.missing(steps))
             ]
         failures: dict[int, TrainingError] = {}
         # Around all: OpenBLAS may ignore a limit that another thread lifts than the one that set it.
@@ -125,9 +137,3 @@ def _run_here(task: ShardTask) -> Iterator[TrainedStep | TrainingError]:
         yield from train_shard(task)
     except TrainingError as error:
         yield error
-
-
-def missing_steps(steps: tuple[PlannedStep, ...], store: StateStore) -> tuple[PlannedStep, ...]:
-    """The steps of a shard from the first on that the store has no state for."""
-    first = next((i for i, step in enumerate(steps) if step.key not in store), len(steps))
-    return steps[first:]

@@ -17,8 +17,9 @@ import scipy.sparse as sp
 
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import hash_items, hash_rows
-from unlearnkit.schema import Schema, is_frame, is_sparse
+from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray
+from unlearnkit.validation import is_frame, is_sparse
 
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32

@@ -10,104 +10,36 @@ Everything but ``build`` only edits the records and the plan.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import threading
 import warnings
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from unlearnkit.adapters import plugins
-from unlearnkit.aggregation import Aggregation
-from unlearnkit.build import Builder, missing_steps
-from unlearnkit.data import ShardRecords
-from unlearnkit.environment import environment_digest, environment_now
-from unlearnkit.errors import DataError, ParameterError, StateError, TrainingError, UnknownRecordError
-from unlearnkit.hashing import KEY_BYTES, chain
-from unlearnkit.ids import as_list, coerce_request
-from unlearnkit.ingest import Ingested, handle_hashes, ingest
+from unlearnkit.build import Build, Builder
+from unlearnkit.config import Config
+from unlearnkit.environment import environment_now
+from unlearnkit.erasure import Eraser, Removal
+from unlearnkit.errors import DataError, StateError, TrainingError
+from unlearnkit.hashing import KEY_BYTES
+from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Request
-from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import Context, Plan, PlannedStep, plan_shard
+from unlearnkit.partition import Partition
+from unlearnkit.plan import Context, Plan, PlannedStep, plan_all
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport, now
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, open_constituent
 from unlearnkit.store import StateStore
 from unlearnkit.training import TrainedStep
-from unlearnkit.typing import BoolArray, Features, FloatArray
-
-States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
-"""Part names and part digests of the state of each (shard, slice)."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a model is built with, fixed for its life.
-
-    Attributes
-    ----------
-    name : str
-        What messages call the wrapped model.
-    n_shards, n_slices : int
-    aggregation : Aggregation
-    partition : HashPartition
-    schema : Schema or None
-        None: taken from the first data.
-    when_isolated : {"raise", "prior"}
-    seed : int
-    random_state : int or None
-        None if the seed was drawn.
-    n_jobs : int or None
-    verbose : int
-    environment : dict
-        Of the process that made this object.
-    """
-
-    name: str
-    n_shards: int
-    n_slices: int
-    aggregation: Aggregation
-    partition: HashPartition = field(default_factory=HashPartition)
-    schema: Schema | None = None
-    when_isolated: str = "raise"
-    seed: int = 0
-    random_state: int | None = None
-    n_jobs: int | None = None
-    verbose: int = 0
-    environment: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """Records and the plan that follows from them; replaced as one."""
-
-    records: tuple[ShardRecords, ...]
-    plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """What a request comes to: the rows to take out, and the build without them."""
-
-    rows: dict[int, BoolArray]
-    n_ids: int
-    pseudonyms: frozenset[str]
-    already: int
-    skipped: tuple[int, ...]
-    build: Build
-    first_slices: dict[int, int]
-
-    @property
-    def n_records(self) -> int:
-        """Rows to take out."""
-        return sum(int(rows.sum()) for rows in self.rows.values())
+from unlearnkit.typing import Features, FloatArray
+from unlearnkit.verification import compare, model_digest, states_of
 
 
 class SisaEnsemble:
@@ -172,7 +104,7 @@ class SisaEnsemble:
         """
         ingested = self._ingest(X, y, sample_weight, ids)
         self.schema, self.partition = ingested.schema, ingested.partition
-        self._build = Build(ingested.records, self._plan(ingested.records))
+        self._build = Build(ingested.records, plan_all(self._context, ingested.records))
         self.store.replan(self._build.plan.keys)
         failures = self._train("Training", self._build)
         if failures and self.config.schema is None:
@@ -196,14 +128,6 @@ class SisaEnsemble:
             name=config.name,
         )
 
-    def _plan(self, records: tuple[ShardRecords, ...]) -> Plan:
-        return Plan(tuple(self._plan_shard(shard, rows) for shard, rows in enumerate(records)))
-
-    def _plan_shard(self, shard: int, records: ShardRecords) -> tuple[PlannedStep, ...]:
-        classification = self.learner.capabilities.task == "classification"
-        facts = records.facts(self.config.n_slices, classification=classification)
-        return plan_shard(self._context, shard, facts)
-
     @property
     def _context(self) -> Context:
         capabilities = self.learner.capabilities
@@ -219,12 +143,15 @@ class SisaEnsemble:
 
     @property
     def _builder(self) -> Builder:
-        environment = environment_digest(self.config.environment)
-        return Builder(self.learner, self.schema.labels, environment, self.config.n_jobs)
+        return Builder(self.learner, self.schema.labels, self.config.environment_digest, self.config.n_jobs)
+
+    @property
+    def _eraser(self) -> Eraser:
+        return Eraser(self.partition, self.schema, self._context, self.store.ledger, self._pseudonym_key)
 
     def _train(self, label: str, build: Build, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
-        missing = sum(len(missing_steps(steps, self.store)) for steps in build.plan.shards)
+        missing = sum(len(self.store.missing(steps)) for steps in build.plan.shards)
         with progress(label, missing, shown=self.config.verbose > 0) as advance:
 
             def on_step(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
@@ -233,7 +160,7 @@ class SisaEnsemble:
                     self._count(trained.step)
                     _notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
-            return self._builder.build(build.plan, build.records, self.store, on_step, without)
+            return self._builder.build(build, self.store, on_step, without)
 
     def _count(self, step: PlannedStep) -> None:
         for request in self.store.ledger.requests():
@@ -299,76 +226,13 @@ class SisaEnsemble:
     def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
         """Forget all records of these ids; see `SISAClassifier.forget`."""
         with self._lock:
-            removal = self._removal(ids, missing)
+            removal = self._eraser.removal(self._build, ids, missing)
             receipt = self._isolate(removal)
         if receipt.repaired_at is not None:
             _notify("unlearnkit_request_done", receipt=receipt)
         elif repair:
             self._leave_out(self._repair(without=frozenset(self._untrainable)))
         return self.receipt(receipt.request_id)
-
-    def _removal(self, ids: Any, missing: str) -> Removal:
-        """Find the rows of a request and plan the model without them. Changes nothing."""
-        if missing not in ("raise", "ignore"):
-            raise ParameterError(f'missing={missing!r} is neither "raise" nor "ignore"; nothing was changed.')
-        ids = as_list(ids)
-        wanted = coerce_request(ids, self.schema.id_type)
-        hashes, shards = self._addresses(wanted)
-        rows, found = self._find(hashes, shards)
-        pseudonyms = [self._pseudonym(item) for item in wanted]
-        forgotten = self.store.ledger.forgotten(pseudonyms)
-        absent = {item for item, h in zip(wanted, hashes, strict=True) if h not in found}
-        already = {item for item, p in zip(wanted, pseudonyms, strict=True) if item in absent and p in forgotten}
-        unknown = absent - already
-        positions = self._positions(ids, unknown)
-        if unknown and missing == "raise":
-            raise UnknownRecordError(
-                f"{len(unknown)} of {len(wanted)} ids belong to no record of this model (positions in the request: "
-                f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
-            )
-        removed = frozenset(p for item, p in zip(wanted, pseudonyms, strict=True) if item not in absent)
-        build, first = self._build_without(rows)
-        return Removal(rows, len(wanted), removed, len(already), positions, build, first)
-
-    def _addresses(self, wanted: list[bytes]) -> tuple[list[bytes], list[int]]:
-        """The keyed hash of each id, and the shards where they may be."""
-        if self.schema.explicit_ids:
-            places = self.partition.place(wanted)
-            return [rid.tobytes() for rid in places.rid], np.unique(places.shard).tolist()
-        return [handle.tobytes() for handle in handle_hashes(wanted, self.partition)], list(range(self.config.n_shards))
-
-    def _find(self, hashes: list[bytes], shards: list[int]) -> tuple[dict[int, BoolArray], set[bytes]]:
-        """The matching rows of each shard that has any, and the hashes that were matched."""
-        keys, rows, found = set(hashes), {}, set()
-        for shard in shards:
-            records = self._build.records[shard]
-            matching = records.matching(keys)
-            if matching.any():
-                rows[shard] = matching
-                found |= records.keys(matching)
-        return rows, found
-
-    def _positions(self, ids: list[Any], unknown: set[bytes]) -> tuple[int, ...]:
-        if not unknown:
-            return ()
-        encoded = [coerce_request([value], self.schema.id_type)[0] for value in ids]
-        return tuple(i for i, item in enumerate(encoded) if item in unknown)
-
-    def _pseudonym(self, item: bytes) -> str:
-        kind = b"id:" if self.schema.explicit_ids else b"handle:"
-        return hmac.new(self._pseudonym_key, kind + item, hashlib.sha256).hexdigest()
-
-    def _build_without(self, rows: dict[int, BoolArray]) -> tuple[Build, dict[int, int]]:
-        records = list(self._build.records)
-        changed: dict[int, tuple[PlannedStep, ...]] = {}
-        first: dict[int, int] = {}
-        for shard, matching in rows.items():
-            active = np.flatnonzero(matching[: records[shard].n_active])
-            if len(active):
-                first[shard] = int(records[shard].slice[active].min())
-            records[shard] = records[shard].without(matching)
-            changed[shard] = self._plan_shard(shard, records[shard])
-        return Build(tuple(records), self._build.plan.with_shards(changed)), first
 
     def _isolate(self, removal: Removal) -> Receipt:
         """Phase 1: from here on nothing served or stored was influenced by the records."""
@@ -393,6 +257,8 @@ class SisaEnsemble:
         for shard in removal.first_slices:
             self._untrainable.pop(shard, None)
         self._serve(removal.first_slices)
+        # Only now is it true.
+        self.store.ledger.update(sequence, {"isolated_at": now().isoformat()}, None)
         self._finish()
         return self.receipt(sequence)
 
@@ -455,9 +321,9 @@ class SisaEnsemble:
                 self._rebuilt = tuple(sorted(stale))
 
     def _is_foreign(self, steps: tuple[PlannedStep, ...]) -> bool:
-        current = environment_digest(self.config.environment)
+        current = self.config.environment_digest
         stored = (c for step in steps if (c := self.store.ledger.checkpoint(step.key)) is not None)
-        return bool(missing_steps(steps, self.store)) and any(c.environment != current for c in stored)
+        return bool(self.store.missing(steps)) and any(c.environment != current for c in stored)
 
     def _is_damaged(self, steps: tuple[PlannedStep, ...]) -> bool:
         return any(step.key in self.store and not self.store.is_whole(step.key) for step in steps)
@@ -491,8 +357,8 @@ class SisaEnsemble:
         return self._snapshot.predict(X, self.config.n_jobs)
 
     def features(self, X: Any) -> Features:
-        """`X` as the model takes it."""
-        return self.schema.features(X, self.learner.capabilities, self.config.name)
+        """Rows to predict, as the model takes them."""
+        return self.schema.features(X, self.learner.capabilities, self.config.name, exact=False)
 
     @property
     def constituents(self) -> list[Any]:
@@ -504,33 +370,21 @@ class SisaEnsemble:
     @property
     def degraded_shards(self) -> tuple[int, ...]:
         """Shards with steps that are not trained (again)."""
-        return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing_steps(steps, self.store))
+        return tuple(s for s, steps in enumerate(self._build.plan.shards) if self.store.missing(steps))
 
     @property
     def model_digest(self) -> str:
         """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-        return self._digest(self._states(self._build.plan, self.store))
-
-    def _digest(self, states: States) -> str:
-        fields: list[str] = [self.schema.digest, self.config.aggregation.identity]
-        for (shard, r), parts in sorted(states.items()):
-            fields += [f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts)]
-        return chain("model", *fields)
-
-    @staticmethod
-    def _states(plan: Plan, store: StateStore) -> States:
-        """Part names and digests of each stored step."""
-        found = ((step, store.ledger.checkpoint(step.key)) for step in plan)
-        return {(step.shard, step.slice): c.parts for step, c in found if c is not None}
+        return model_digest(self.config, self.schema, states_of(self._build.plan, self.store))
 
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
         with self._lock:
-            removal = self._removal(ids, "raise")
+            removal = self._eraser.removal(self._build, ids, "raise")
         plan = removal.build.plan
         hopeless = self._untrainable.keys() - removal.first_slices.keys()
         trainable = (shard for s, shard in enumerate(plan.shards) if s not in hopeless)
-        steps = [s for shard in trainable for s in missing_steps(shard, self.store)]
+        steps = [s for shard in trainable for s in self.store.missing(shard)]
         abstaining = tuple(s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in self.store)
         total = sum(s.step.epochs * s.n for s in plan)
         return Estimate(
@@ -553,43 +407,17 @@ class SisaEnsemble:
         other = own
         if X is not None:
             records = self._ingest(X, y, sample_weight, ids).records
-            other = Build(records, self._plan(records))
+            other = Build(records, plan_all(self._context, records))
         rebuilt = StateStore()
         rebuilt.replan(other.plan.keys)
         with progress("Verifying", len(other.plan.keys), shown=self.config.verbose > 0) as advance:
-            self._builder.build(other.plan, other.records, rebuilt, lambda *_: advance(1))
-        return self._compare(own.plan, store, self._states(other.plan, rebuilt))
-
-    def _compare(self, plan: Plan, store: StateStore, theirs: States) -> VerifyReport:
-        mine = self._states(plan, store)
-        # A name in the ledger is a claim; the bytes behind it are the state.
-        damaged = {(s.shard, s.slice) for s in plan if s.key in store and not store.is_whole(s.key)}
-        due = {(s.shard, s.slice) for steps in plan.shards for s in missing_steps(steps, store)}
-        # What neither could train, and what waits for repair, are no differences.
-        waiting = due & theirs.keys()
-        cells = sorted((mine.keys() | theirs.keys()) - due)
-        differing = tuple(cell for cell in cells if cell in damaged or mine.get(cell) != theirs.get(cell))
-        current = environment_digest(self.config.environment)
-        checkpoints = [store.ledger.checkpoint(step.key) for step in plan]
-        return VerifyReport(
-            exact=not differing and not waiting,
-            differing=differing,
-            due=tuple(sorted(waiting)),
-            n_steps=len(cells),
-            digest=self._digest(mine),
-            rebuilt_digest=self._digest(theirs),
-            same_environment=all(c is None or c.environment == current for c in checkpoints),
-        )
+            self._builder.build(other, rebuilt, lambda *_: advance(1))
+        return compare(self.config, self.schema, own.plan, store, states_of(other.plan, rebuilt))
 
 
 def _reason(error: TrainingError) -> str:
     """Why a shard cannot be trained, without the framework's own words: they may quote a value."""
     return f"{error.cause} in the step of slice {error.slice}"
-
-
-def _some(positions: tuple[int, ...], limit: int = 10) -> str:
-    shown = ", ".join(str(p) for p in positions[:limit])
-    return shown + (", ..." if len(positions) > limit else "")
 
 
 def _notify(hook: str, **facts: Any) -> None:

@@ -12,7 +12,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from unlearnkit import adapters, aggregation
-from unlearnkit.ensemble import Config, SisaEnsemble
+from unlearnkit.config import Config
+from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.environment import environment
 from unlearnkit.errors import CapabilityError, DataError, ParameterError, UnlearnKitError
 from unlearnkit.learner import Learner

@@ -9,12 +9,14 @@ import numpy as np
 
 from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
 from unlearnkit.errors import CapabilityError, DataError, SchemaError
+from unlearnkit.frames import unknown_categories
 from unlearnkit.hashing import hash_items
 from unlearnkit.ids import INT, encode_as, encode_ids
 from unlearnkit.learner import Capabilities
 from unlearnkit.partition import ID_BYTES, Partition
-from unlearnkit.schema import Schema, infer_schema, is_frame, unknown_categories
+from unlearnkit.schema import Schema, infer_schema
 from unlearnkit.typing import FloatArray
+from unlearnkit.validation import is_frame
 
 _HANDLE_TAG = b"unlearnkit:hndl"
 
@@ -149,7 +151,7 @@ def _check_against(schema: Schema, X: Any, weight: Any, n: int, id_type: str, *,
     if weight is not None and not schema.weighted:
         raise SchemaError("The schema is of a model without sample weights; nothing was changed. Leave them out.")
     if schema.container == "frame" and is_frame(X):
-        unknown = unknown_categories(X, schema)
+        unknown = unknown_categories(X, schema.columns)
         if unknown:
             column, count = next(iter(unknown.items()))
             raise SchemaError(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from unlearnkit.data import SliceFacts
+from unlearnkit.data import ShardRecords, SliceFacts
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Step
 
@@ -103,6 +103,17 @@ class Plan:
     def with_shards(self, changed: dict[int, tuple[PlannedStep, ...]]) -> Plan:
         """The plan with these shards replaced."""
         return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)))
+
+
+def plan_all(context: Context, records: Sequence[ShardRecords]) -> Plan:
+    """The plan of a model from the records of its shards."""
+    return Plan(tuple(plan_records(context, shard, rows) for shard, rows in enumerate(records)))
+
+
+def plan_records(context: Context, shard: int, records: ShardRecords) -> tuple[PlannedStep, ...]:
+    """The steps of one shard, from its records."""
+    facts = records.facts(context.n_slices, classification=context.n_classes is not None)
+    return plan_shard(context, shard, facts)
 
 
 def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tuple[PlannedStep, ...]:

@@ -6,7 +6,7 @@ Blobs first, then one ledger transaction, then the blobs that nothing refers to 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -80,6 +80,11 @@ class StateStore:
         if checkpoint is None:
             raise StateError(f"There is no state under key {key[:12]}; nothing was changed. Run repair().")
         return {part: self.blobs.get(name) for part, name in checkpoint.parts}
+
+    def missing(self, steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
+        """The steps of a shard from the first on that there is no state for."""
+        first = next((i for i, step in enumerate(steps) if step.key not in self), len(steps))
+        return tuple(steps[first:])
 
     def is_whole(self, key: str) -> bool:
         """Whether there is a state of this key, and each of its parts is what its name says."""

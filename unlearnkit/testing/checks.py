@@ -19,9 +19,9 @@ import numpy as np
 from unlearnkit.data import ShardRecords
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Capabilities, Learner
-from unlearnkit.schema import is_frame
 from unlearnkit.testing.subject import SHORT, Shard, Subject, one_shard, pick
 from unlearnkit.typing import Parts
+from unlearnkit.validation import is_frame
 
 Check = Callable[[Subject], None]
 

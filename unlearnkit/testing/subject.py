@@ -12,8 +12,9 @@ import numpy as np
 
 from unlearnkit.adapters import resolve
 from unlearnkit.aggregation import choose
+from unlearnkit.config import Config
 from unlearnkit.data import ShardRecords
-from unlearnkit.ensemble import Config, SisaEnsemble
+from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.ingest import ingest
 from unlearnkit.learner import Learner
 from unlearnkit.partition import HashPartition
