@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -35,8 +36,18 @@ def alternate(arms: Mapping[str, Callable[[], Any]], repeat: int) -> dict[str, l
     times: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(repeat):
         for name, arm in arms.items():
+            touch_memory()
             times[name].append(seconds(arm))
     return times
+
+
+def touch_memory(gigabytes: int = 2) -> None:
+    """Use memory and give it back.
+
+    A virtual machine gets a page from its host when it is first touched, which can take longer than training on it:
+    seconds that say nothing about either arm.
+    """
+    np.empty(gigabytes * 2**30, dtype=np.uint8).fill(1)
 
 
 def ratio(times: list[float], base: list[float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ import lightgbm as lgb
 import numpy as np
 import torch
 from common import alternate, arguments, ratio, report, seconds
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -56,7 +57,7 @@ def lightgbm_rows(n: int, repeat: int) -> list[dict[str, Any]]:
         for features, target in shards:
             lgb.LGBMClassifier(n_estimators=100, **FIXED).fit(features, target)
 
-    times = alternate({"bare": bare, "fit": lambda: sisa.fit(X, y, ids=ids)}, repeat)
+    times = alternate({"bare": bare, "fit": lambda: clone(sisa).fit(X, y, ids=ids)}, repeat)
     fit = row(f"LightGBM {n} x 50, S=10, R=1, 100 trees: fit", ratio(times["fit"], times["bare"]), 1.10)
     repair = repair_row("LightGBM: forget one id and repair", sisa, bare_lightgbm)
     return [fit, repair]
@@ -94,7 +95,7 @@ def slicing_row(n: int, repeat: int) -> dict[str, Any]:
         # The guard against exploding leaves is set for both: it changes the number of splits, hence the cost.
         model = lgb.LGBMClassifier(n_estimators=100, max_delta_step=1, **FIXED)
         sisa = SISAClassifier(model, n_shards=10, n_slices=slices, random_state=0)
-        arms[str(slices)] = lambda sisa=sisa: sisa.fit(X, y, ids=np.arange(n))
+        arms[str(slices)] = lambda sisa=sisa: clone(sisa).fit(X, y, ids=np.arange(n))
     times = alternate(arms, repeat)
     return row(f"LightGBM {n} x 50, S=10: R=10 over R=1", ratio(times["10"], times["1"]), 1.05)
 
@@ -149,7 +150,7 @@ def torch_rows(n: int, repeat: int) -> list[dict[str, Any]]:
         for shard, (features, target) in enumerate(tensors):
             bare_torch(features, target, steps[shard])
 
-    times = alternate({"bare": bare, "fit": lambda: sisa.fit(X, y, ids=ids)}, repeat)
+    times = alternate({"bare": bare, "fit": lambda: clone(sisa).fit(X, y, ids=ids)}, repeat)
     fit = row(f"torch {n} x 600, S=10, R=5, 5 epochs: fit", ratio(times["fit"], times["bare"]), 1.10)
 
     def bare_shard(features: np.ndarray, target: np.ndarray) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearnkit.hashing import chain, hash_items, hash_rows
+from unlearnkit.hashing import chain, hash_items, hash_rows, row_key
 
 FIELDS = st.lists(st.binary(max_size=4), max_size=4)
 
@@ -22,15 +23,20 @@ def test_key_and_tag_change_the_hash():
     assert len(hashes) == 3
 
 
-def test_rows_are_hashed_as_items():
-    rows = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert (hash_rows(rows, b"k", b"t", 8) == hash_items([r.tobytes() for r in rows], b"k", b"t", 8)).all()
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 5), (1, 7)])
+def test_each_row_is_hashed_by_itself(shape):
+    rows = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    assert [h.tobytes() for h in hash_rows(rows)] == [hashlib.sha256(row.tobytes()).digest() for row in rows]
+
+
+def test_the_key_in_front_of_rows_follows_from_the_secret():
+    assert len(row_key(b"one")) == 32
+    assert row_key(b"one") != row_key(b"other")
 
 
 def test_no_rows_and_no_columns():
     assert hash_items([], b"k", b"t", 16).shape == (0, 16)
-    assert hash_rows(np.zeros((0, 5), np.uint8), b"k", b"t", 16).shape == (0, 16)
-    assert hash_rows(np.zeros((2, 0), np.uint8), b"k", b"t", 16).shape == (2, 16)
+    assert hash_rows(np.zeros((0, 5), np.uint8)).shape == (0, 32)
 
 
 @given(FIELDS, FIELDS)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from unlearnkit.typing import ByteArray
+from unlearnkit.typing import AnyArray, ByteArray
 
 KEY_BYTES = 32
 
@@ -30,13 +30,22 @@ def hash_items(items: Iterable[bytes | memoryview], key: bytes, tag: bytes, size
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, size)
 
 
-def hash_rows(rows: ByteArray, key: bytes, tag: bytes, size: int) -> ByteArray:
-    """Keyed BLAKE2b of each row of a byte matrix (n, width), as an array (n, size)."""
-    width = rows.shape[1]
-    if rows.size == 0:
-        return hash_items([b""] * len(rows), key, tag, size)
-    view = np.ascontiguousarray(rows).data.cast("B")
-    return hash_items((view[i : i + width] for i in range(0, len(view), width)), key, tag, size)
+def row_key(secret: bytes) -> bytes:
+    """The 32 bytes that stand in front of every row that `hash_rows` hashes."""
+    return bytes.fromhex(chain("unlearnkit:row", secret))
+
+
+def hash_rows(rows: AnyArray) -> ByteArray:
+    """SHA-256 of each row of an array (n, ...) without padding, as an array (n, 32).
+
+    Keyed if the rows begin with a key: they are all of one length, so the hash of one says nothing about another. Of
+    the hashes in the standard library this is the fastest where the processor has instructions for it.
+    """
+    width = rows.itemsize * int(np.prod(rows.shape[1:]))
+    view = memoryview(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+    sha256 = hashlib.sha256
+    joined = b"".join([sha256(view[i : i + width]).digest() for i in range(0, len(view), width)])
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
 
 def chain(*fields: bytes | str | int) -> str:

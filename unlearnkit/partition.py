@@ -76,6 +76,10 @@ class Placement:
     rid: ByteArray
     u: FloatArray
 
+    def take(self, rows: IntArray) -> Placement:
+        """The placement of these rows, in this order."""
+        return Placement(self.shard[rows], self.slice[rows], self.rid[rows], self.u[rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -97,17 +101,17 @@ class Partition:
 
     def place(self, items: Sequence[bytes]) -> Placement:
         """The cells of ids given as bytes. Equal ids are hashed once."""
-        index: dict[bytes, int] = {}
-        inverse = np.fromiter((index.setdefault(item, len(index)) for item in items), np.int64, len(items))
+        unique = list(dict.fromkeys(items))
         # One long hash per id; its words are independent of each other, so each use has a word of its own.
-        hashes = hash_items(index, self.secret, _TAG, 8 * _WORDS)
+        hashes = hash_items(unique, self.secret, _TAG, 8 * _WORDS)
         words = hashes.view(">u8").astype(np.uint64).reshape(-1, _WORDS)
-        return Placement(
-            shard=(words[:, 0] % self.n_shards).astype(np.int64)[inverse],
-            slice=(words[:, 1] % self.n_slices).astype(np.int64)[inverse],
-            rid=np.ascontiguousarray(hashes[:, 16:32])[inverse],
-            u=((words[:, 4] >> np.uint64(11)) * 2.0**-53)[inverse],
+        placement = Placement(
+            shard=(words[:, 0] % self.n_shards).astype(np.int64),
+            slice=(words[:, 1] % self.n_slices).astype(np.int64),
+            rid=np.ascontiguousarray(hashes[:, 16:32]),
+            u=(words[:, 4] >> np.uint64(11)) * 2.0**-53,
         )
+        return placement if len(unique) == len(items) else placement.take(_places(items, unique))
 
     def locate(self, ids: Any) -> list[tuple[int, int]]:
         """The (shard, slice) of each of the given ids, whether or not the model has records of them.
@@ -128,3 +132,9 @@ class Partition:
             )
         place = self.place([id_types.coerce_request([i], self.id_type)[0] for i in id_types.as_list(ids)])
         return list(zip(place.shard.tolist(), place.slice.tolist(), strict=True))
+
+
+def _places(items: Sequence[bytes], unique: Sequence[bytes]) -> IntArray:
+    """Where each item stands among the unique ones."""
+    index = {item: place for place, item in enumerate(unique)}
+    return np.fromiter((index[item] for item in items), np.int64, len(items))
