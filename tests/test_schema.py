@@ -74,7 +74,7 @@ def test_a_fraction_does_not_pass_for_a_whole_number(dtype, make):
 )
 def test_features_that_cannot_be_used(X, error, match):
     with pytest.raises(error, match=match):
-        infer(X)
+        infer(X).features(X, PLAIN, "toy")
 
 
 def test_rows_of_any_shape_where_the_learner_takes_them():

@@ -119,11 +119,11 @@ class ShardRecords:
         keep = np.flatnonzero(~rows)
         return self.take(keep, int((keep < self.n_active).sum()))
 
-    def take(self, rows: IntArray, n_active: int) -> ShardRecords:
-        """These rows in this order, copied."""
+    def take(self, rows: IntArray, n_active: int, *, normalise: bool = False) -> ShardRecords:
+        """These rows in this order, copied, and normalised for the first time if so asked."""
         return replace(
             self,
-            X=take_rows(self.X, rows),
+            X=take_rows(self.X, rows, normalise=normalise),
             y=self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
             slice=self.slice[rows],
@@ -153,8 +153,7 @@ def _in_order(records: ShardRecords, rows: IntArray) -> ShardRecords:
         # Several rows of one id: their content, then their weight, decides.
         content = _words(records.content[rows])
         order = np.lexsort([weight, *content.T[::-1], *keys])
-    shard = records.take(rows[order], int((weight > 0).sum()))
-    return replace(shard, X=normalised(shard.X))
+    return records.take(rows[order], int((weight > 0).sum()), normalise=True)
 
 
 def _has_ties(words: AnyArray) -> bool:
@@ -178,9 +177,9 @@ def content_hashes(X: Features, y: AnyArray, schema: Schema, secret: bytes) -> B
 
 
 def _array_hashes(X: AnyArray, targets: ByteArray, key: ByteArray) -> ByteArray:
-    """Row by row: the key, the normalised features, the target. By chunks that stay in the processor's cache."""
+    """Row by row: the key, the normalised features, the target."""
     layout = np.dtype([("key", "u1", key.shape), ("X", X.dtype, X.shape[1:]), ("y", "u1", targets.shape[1:])])
-    step = max(1, _CHUNK_BYTES // layout.itemsize)
+    step = _rows_per_chunk(X)
     buffer = np.zeros(min(step, len(X)), dtype=layout)
     buffer["key"] = key
     hashes = np.empty((len(X), CONTENT_BYTES), dtype=np.uint8)
@@ -243,13 +242,24 @@ def _normalised_frame(X: Any) -> Any:
     return X
 
 
-def take_rows(X: Features, rows: IntArray) -> Features:
-    """These rows of X in this order, copied."""
-    if is_frame(X):
-        return X.iloc[rows].reset_index(drop=True)
-    if is_sparse(X):
-        return X[rows]
-    return np.ascontiguousarray(X[rows])
+def take_rows(X: Features, rows: IntArray, *, normalise: bool = False) -> Features:
+    """These rows of X in this order, copied, and `normalised` if so asked."""
+    if is_frame(X) or is_sparse(X):
+        taken = X.iloc[rows].reset_index(drop=True) if is_frame(X) else X[rows]
+        return normalised(taken) if normalise else taken
+    taken = np.empty((len(rows), *X.shape[1:]), dtype=X.dtype)
+    step = _rows_per_chunk(X)
+    for start in range(0, len(rows), step):
+        chunk = taken[start : start + step]
+        np.take(X, rows[start : start + step], axis=0, out=chunk, mode="clip")
+        if normalise:
+            normalised(chunk)
+    return taken
+
+
+def _rows_per_chunk(X: AnyArray) -> int:
+    """Rows that stay in the processor's cache while several things are done to them."""
+    return max(1, _CHUNK_BYTES // max(1, X.itemsize * int(np.prod(X.shape[1:]))))
 
 
 def first_rows(X: Features, n: int) -> Features:

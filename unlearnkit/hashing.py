@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,14 @@ def hash_items(items: Iterable[bytes | memoryview], key: bytes, tag: bytes, size
     size : int
         Bytes per hash, at most 64.
     """
-    blake2b = hashlib.blake2b
-    joined = b"".join([blake2b(item, key=key, person=tag, digest_size=size).digest() for item in items])
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, size)
+    keyed = hashlib.blake2b(key=key, person=tag, digest_size=size)
+    hashes = []
+    for item in items:
+        # A copy has the key worked in already: half the time of starting anew.
+        hasher = keyed.copy()
+        hasher.update(item)
+        hashes.append(hasher.digest())
+    return np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, size)
 
 
 def row_key(secret: bytes) -> bytes:
@@ -42,7 +48,8 @@ def hash_rows(rows: AnyArray) -> ByteArray:
     the hashes in the standard library this is the fastest where the processor has instructions for it.
     """
     width = rows.itemsize * int(np.prod(rows.shape[1:]))
-    view = memoryview(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
+    flat: Any = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+    view = memoryview(flat)
     sha256 = hashlib.sha256
     joined = b"".join([sha256(view[i : i + width]).digest() for i in range(0, len(view), width)])
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)

@@ -237,7 +237,8 @@ def infer_schema(
 
 
 def _infer_array(X: Any, capabilities: Capabilities, name: str) -> dict[str, Any]:
-    checked = checked_array(X, capabilities, name, dtype="numeric")
+    # The values are looked at when they are taken under this schema.
+    checked = checked_array(X, capabilities, name, dtype="numeric", finite=False)
     container = "csr" if is_sparse(checked) else "array"
     return {"container": container, "shape": tuple(checked.shape[1:]), "dtype": plain_dtype(checked.dtype).str}
 

@@ -45,16 +45,16 @@ def canonical_csr(X: Any) -> sp.csr_matrix:
     return csr
 
 
-def checked_array(X: Any, capabilities: Capabilities, name: str, dtype: Any) -> Any:
-    """X validated as scikit-learn does, with the errors of this package."""
-    finite: Any = "allow-nan" if capabilities.missing_values else True
+def checked_array(X: Any, capabilities: Capabilities, name: str, dtype: Any, *, finite: bool = True) -> Any:
+    """X validated as scikit-learn does, with the errors of this package; without `finite` whatever the values."""
+    allowed: Any = "allow-nan" if capabilities.missing_values else True
     try:
         checked = check_array(
             X,
             accept_sparse="csr" if capabilities.sparse else False,
             dtype=dtype,
             order="C",
-            ensure_all_finite=finite,
+            ensure_all_finite=allowed if finite else False,
             ensure_min_samples=0,
             allow_nd=capabilities.any_shape,
             estimator=name,
