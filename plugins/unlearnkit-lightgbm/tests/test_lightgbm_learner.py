@@ -277,3 +277,12 @@ def test_nothing_that_is_handed_in_changes(drive):
     learner.train(state, drive.batch_of(rows, 180, 90, {}), drive.step_of(1, 4))
     assert (pickle.dumps(rows), pickle.dumps(learner)) == before
     assert pickle.dumps(state) == kept
+
+
+@pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.parametrize("share", [{"subsample": 0.8}, {"subsample": 0.1}, {"neg_bagging_fraction": 0.05}])
+def test_a_slice_of_few_rows_has_no_empty_bag(drive, share, n):
+    learner = drive.wrap("LGBMRegressor", subsample_freq=1, **share)
+    rng = np.random.default_rng(0)
+    rows = drive.Rows(rng.normal(size=(n, 3)), rng.normal(size=n))
+    assert np.isfinite(drive.predict(learner, drive.build(learner, rows, 5), rows.X)).all()

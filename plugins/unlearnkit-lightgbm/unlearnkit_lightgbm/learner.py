@@ -94,6 +94,7 @@ class LightGBMLearner:
         else:
             rows, valid = shard.rows(~held, scores), [shard.rows(held, scores)]
             params |= self.settings.stopping
+        params |= self.settings.bagging(step, rows.num_data())
         booster = lightgbm.train(params, rows, rounds, valid_sets=valid, keep_training_booster=True)
         return text.split(booster.model_to_string())
 

@@ -25,6 +25,9 @@ from unlearnkit_lightgbm.parameters import (
     refusal,
 )
 
+# Rows expected in a bag: each is drawn by itself, so fewer could be none.
+SMALLEST_BAG = 16
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -82,6 +85,12 @@ class Settings:
         if objective in LOG_LOSS and not step.whole:
             params.setdefault("max_delta_step", 1.0)
         return params
+
+    def bagging(self, step: Step, n_rows: int) -> dict[str, int]:
+        """What to change about bags where a step has few rows: LightGBM fails on an empty one, so there are none."""
+        names = ("bagging_fraction", "pos_bagging_fraction", "neg_bagging_fraction")
+        share = min(float(self.params.get(name, 1.0)) for name in names)
+        return {"bagging_freq": 0} if not step.whole and n_rows * share < SMALLEST_BAG else {}
 
     def _objective(self, n_classes: int | None) -> Any:
         if callable(self.objective):
