@@ -68,6 +68,7 @@ CASES = {
     "multi-output classification": (lambda m: m.fit(X, np.c_[Y, Y], ids=IDS), DataError),
     "a dict in a cell": (lambda m: m.fit(np.array([[{}]] * N, dtype=object), Y, ids=IDS), DataTypeError),
     "predicting other columns": (lambda m: m.predict(X[:, :2]), DataError),
+    "predicting no rows": (lambda m: m.predict(X[:0]), DataError),
     "predicting infinity": (lambda m: m.predict(holed(np.inf)), DataError),
     "predicting one row as a vector": (lambda m: m.predict(X[0]), DataError),
     "verifying other columns": (lambda m: m.verify(X[:, :2], Y, ids=IDS), SchemaError),

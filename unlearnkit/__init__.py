@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlearnkit.adapters import Adapter, hookimpl
+    from unlearnkit.config import Config
     from unlearnkit.ensemble import SisaEnsemble
     from unlearnkit.estimators import SISAClassifier, SISARegressor, wrap
     from unlearnkit.fingerprints import fingerprint
@@ -24,6 +25,7 @@ _HOMES = {
     "Adapter": "adapters",
     "Batch": "learner",
     "Capabilities": "learner",
+    "Config": "config",
     "Estimate": "receipts",
     "HashPartition": "partition",
     "Learner": "learner",
@@ -43,6 +45,7 @@ __all__ = [
     "Adapter",
     "Batch",
     "Capabilities",
+    "Config",
     "Estimate",
     "HashPartition",
     "Learner",

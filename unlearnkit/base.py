@@ -301,7 +301,11 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
                 validate_data(self, X, reset=False, skip_check_array=True)
             except ValueError as error:
                 raise DataError(f"{error}\nNothing was changed.") from error
-        return self._ensemble.predict(self._ensemble.features(X))
+        features = self._ensemble.features(X)
+        if features.shape[0] == 0:
+            # As the bare models say, each in its own place: some frameworks fail on no rows.
+            raise DataError(f"Found array with 0 sample(s) (shape={features.shape}) while a minimum of 1 is required.")
+        return self._ensemble.predict(features)
 
     @property
     def schema_(self) -> Schema:
