@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import sklearn
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -337,3 +338,12 @@ def test_without_any_plugin(data, monkeypatch):
     monkeypatch.setattr(adapters, "plugins", lambda: empty)
     with pytest.raises(MissingPluginError, match=r"pip install 'unlearnkit\[sklearn\]'"):
         SISAClassifier().fit(X, y)
+
+
+def test_options_that_change_no_result_count_as_they_are_set_now(capsys):
+    X, y = load_iris(return_X_y=True)
+    clf = SISAClassifier(n_shards=3, random_state=0).fit(X, y)
+    clf.forget(1)
+    assert "Repairing" not in capsys.readouterr().err
+    clf.set_params(verbose=1, n_jobs=2).forget(2)
+    assert "Repairing" in capsys.readouterr().err

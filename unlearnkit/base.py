@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
@@ -215,8 +216,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         >>> receipt.n_records, receipt.repaired_at is not None
         (2, True)
         """
-        check_is_fitted(self)
-        return self._ensemble.forget(ids, repair=repair, missing=missing)
+        return self._current().forget(ids, repair=repair, missing=missing)
 
     def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
         """Train the steps that isolated shards miss.
@@ -238,8 +238,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         EnvironmentChangedError
             If library versions or the processor have changed since; nothing was trained.
         """
-        check_is_fitted(self)
-        return self._ensemble.repair(rebuild=rebuild)
+        return self._current().repair(rebuild=rebuild)
 
     # -- look ----------------------------------------------------------------------------------------------------
 
@@ -256,8 +255,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         VerifyReport
             ``report.exact``, ``report.differing``.
         """
-        check_is_fitted(self)
-        return self._ensemble.verify(X, y, sample_weight, ids=ids)
+        return self._current().verify(X, y, sample_weight, ids=ids)
 
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost. A dry run: nothing is changed.
@@ -275,8 +273,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         UnknownRecordError
             If an id is unknown or of another type.
         """
-        check_is_fitted(self)
-        return self._ensemble.estimate(ids)
+        return self._current().estimate(ids)
 
     def pinned(self) -> Self:
         """An unfitted clone that carries schema, seed and partition secret.
@@ -294,18 +291,25 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         )
         return twin
 
-    def _aggregated(self, X: Any) -> FloatArray:
+    def _current(self) -> SisaEnsemble:
+        """The fitted ensemble, with the options that never change a result as they are set now."""
         check_is_fitted(self)
+        ensemble = self._ensemble
+        ensemble.config = replace(ensemble.config, n_jobs=self.n_jobs, verbose=int(self.verbose))
+        return ensemble
+
+    def _aggregated(self, X: Any) -> FloatArray:
+        ensemble = self._current()
         if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
             try:
                 validate_data(self, X, reset=False, skip_check_array=True)
             except ValueError as error:
                 raise DataError(f"{error}\nNothing was changed.") from error
-        features = self._ensemble.features(X)
+        features = ensemble.features(X)
         if features.shape[0] == 0:
             # As the bare models say, each in its own place: some frameworks fail on no rows.
             raise DataError(f"Found array with 0 sample(s) (shape={features.shape}) while a minimum of 1 is required.")
-        return self._ensemble.predict(features)
+        return ensemble.predict(features)
 
     @property
     def schema_(self) -> Schema:
