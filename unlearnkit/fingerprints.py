@@ -57,9 +57,7 @@ def code_identity(code: Callable[..., Any] | type) -> bytes:
     for its bases too, as far as they are the user's; what a function calls by name is not followed.
     """
     name = f"{code.__module__}:{code.__qualname__}"
-    own = code.__mro__ if isinstance(code, type) else (code,)
-    digests = [_source_digest(piece) for piece in own if not _is_library(piece.__module__)]
-    return ":".join([name, *digests]).encode()
+    return name.encode() if _is_library(code.__module__) else f"{name}:{_source_digest(code)}".encode()
 
 
 @lru_cache(maxsize=1024)
@@ -78,8 +76,10 @@ def _source_digest(code: Callable[..., Any] | type) -> str:
 
 
 def _source(code: Callable[..., Any] | type) -> bytes:
+    # All code that was executed from a string bears one name, so what is found under it may be other code.
+    nameless = isinstance(code, types.FunctionType) and code.__code__.co_filename == "<string>"
     try:
-        return inspect.getsource(code).encode()
+        return b"".join(_compiled(code)) if nameless else inspect.getsource(code).encode()
     except (OSError, TypeError):
         # Typed at a prompt: no source to be had, so the compiled code stands for it.
         return b"".join(_compiled(code))
