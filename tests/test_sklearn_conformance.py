@@ -19,10 +19,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from unlearnkit import SISAClassifier, SISARegressor
 
 
-def lightgbm(kind: str) -> Any:
+def lightgbm(kind: str, **params: Any) -> Any:
     module = pytest.importorskip("lightgbm")
-    # The checks have shards of 30 rows: the default of 20 rows per leaf would leave nothing to split.
-    return getattr(module, kind)(min_child_samples=5, verbose=-1, n_jobs=1)
+    return getattr(module, kind)(verbose=-1, n_jobs=1, **params)
 
 
 def xgboost(kind: str) -> Any:
@@ -41,7 +40,8 @@ REGRESSORS = {
     "tree": DecisionTreeRegressor,
     "linear": Ridge,
     "forest": lambda: RandomForestRegressor(5),
-    "lightgbm": lambda: lightgbm("LGBMRegressor"),
+    # check_regressors_train has shards of 40 rows: the default of 20 rows per leaf leaves next to nothing to split.
+    "lightgbm": lambda: lightgbm("LGBMRegressor", min_child_samples=5),
     "xgboost": lambda: xgboost("XGBRegressor"),
 }
 
@@ -56,15 +56,21 @@ def failures(model: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier(name):
-    judge(SISAClassifier(CLASSIFIERS[name]()), CLASSIFIERS[name](), BaggingClassifier(CLASSIFIERS[name]()))
+    assert unexcused(SISAClassifier, BaggingClassifier, CLASSIFIERS[name]) == {}
 
 
 @pytest.mark.parametrize("name", REGRESSORS)
 def test_regressor(name):
-    judge(SISARegressor(REGRESSORS[name]()), REGRESSORS[name](), BaggingRegressor(REGRESSORS[name]()))
+    assert unexcused(SISARegressor, BaggingRegressor, REGRESSORS[name]) == {}
 
 
-def judge(sisa: Any, bare: Any, bagging: Any) -> None:
-    own = failures(sisa)
-    unexcused = set(own) - set(failures(bare)) - set(failures(bagging))
-    assert not unexcused, "\n".join(f"{name}: {own[name]}" for name in sorted(unexcused))
+def test_lightgbm_regressor_at_its_defaults_is_short_of_rows():
+    found = unexcused(SISARegressor, BaggingRegressor, lambda: lightgbm("LGBMRegressor"))
+    assert set(found) == {"check_regressors_train"}
+
+
+def unexcused(sisa: Any, bagging: Any, make: Any) -> dict[str, str]:
+    """The failures of a wrapped model that neither the bare one has, nor bagging over it."""
+    own = failures(sisa(make()))
+    excused = set(failures(make())) | set(failures(bagging(make())))
+    return {name: said for name, said in own.items() if name not in excused}
