@@ -37,7 +37,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy unlearnkit $(PLUGINS:%=plugins/unlearnkit-%/unlearnkit_%)
+	$(BIN)/mypy unlearnkit $(foreach name,$(PLUGINS),plugins/unlearnkit-$(name)/unlearnkit_$(name))
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.runtime
