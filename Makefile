@@ -54,7 +54,7 @@ $(VENV)/.python:
 
 $(VENV)/.runtime: $(VENV)/.python $(PROJECTS)
 	@echo "Installing unlearnkit, its plugins and four frameworks into $(VENV): some minutes the first time."
-	$(PIP_INSTALL) -e '.[pandas]' $(PLUGINS:%=-e plugins/unlearnkit-%)
+	$(PIP_INSTALL) -e '.[pandas,store]' $(PLUGINS:%=-e plugins/unlearnkit-%)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime

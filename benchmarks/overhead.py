@@ -69,7 +69,8 @@ def bare_lightgbm(features: np.ndarray, target: np.ndarray) -> None:
 
 def prepared(sisa: SISAClassifier) -> list[tuple[np.ndarray, np.ndarray]]:
     """The arrays of each shard, as the model sorted them."""
-    return [(records.X, records.y) for records in sisa._ensemble._build.records]
+    records = sisa._ensemble._build.records
+    return [(shard.X, shard.y) for shard in map(records.shard, range(records.n_shards))]
 
 
 def repair_row(what: str, sisa: SISAClassifier, bare_shard: Callable[..., None], repeat: int = 7) -> dict[str, Any]:

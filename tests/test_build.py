@@ -5,7 +5,8 @@ import pytest
 
 from unlearnkit.build import Builder
 from unlearnkit.errors import EnvironmentChangedError
-from unlearnkit.store import StateStore
+from unlearnkit.plan import missing
+from unlearnkit.store import Store
 from unlearnkit.testing import RememberingLearner
 
 
@@ -20,7 +21,7 @@ def builder(model, learner=None, environment="env", n_jobs=1):
 
 
 def store_for(model):
-    store = StateStore()
+    store = Store()
     store.replan(model._build.plan.keys)
     return store
 
@@ -42,7 +43,7 @@ def test_only_what_the_store_lacks_is_trained(model):
     build(model, store)
     store.replan(model._build.plan.keys - {steps[2].key})
     store.replan(model._build.plan.keys)
-    assert store.missing(steps) == steps[2:]
+    assert missing(steps, store.ledger.checkpoints()) == steps[2:]
     _, done = build(model, store, learner)
     assert learner.trained == [steps[2].step]
     assert done == [(steps[2], True)]
@@ -56,9 +57,16 @@ def test_shards_may_be_left_alone(model):
 
 
 def test_a_result_that_is_no_longer_planned_is_dropped_and_said_so(model):
-    store = StateStore()
-    _, done = build(model, store)
-    assert {kept for _, kept in done} == {False}
+    store = store_for(model)
+
+    class Meanwhile(RememberingLearner):
+        def train(self, state, batch, step):
+            store.replan(set())
+            return super().train(state, batch, step)
+
+    _, done = build(model, store, Meanwhile())
+    # The other shards are not even begun.
+    assert [kept for _, kept in done] == [False] * len(model._build.plan.shards[0])
     assert list(store.blobs.names()) == []
 
 

@@ -17,7 +17,7 @@ def shards(helpers):
 
     def of(X, y, **options):
         fit = {name: options.pop(name) for name in ("ids", "sample_weight") if name in options}
-        return helpers.build(**options).fit(X, y, **fit)._build.records
+        return helpers.build(**options).fit(X, y, **fit)._build.records._shards
 
     return of
 

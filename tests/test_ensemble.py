@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearnkit import environment
+from unlearnkit.plan import missing
 from unlearnkit.errors import (
     DataError,
     EnvironmentChangedError,
@@ -157,7 +158,7 @@ def test_any_history_is_exact_trains_what_changed_and_remembers_nothing(helpers,
         assert not learner.trained
         leaked = {record[:3] for record in helpers.remembered(model)} & {r[:3] for r in forgotten - kept}
         assert not leaked
-        due = [s for steps in model._build.plan.shards for s in model.store.missing(steps)]
+        due = [s for steps in model._build.plan.shards for s in missing(steps, model.store.ledger.checkpoints())]
         assert estimate.n_steps == len(due)
         assert (receipt.repaired_at is None) == bool(set(receipt.shards) & {s.shard for s in due})
         if not repair:
@@ -322,6 +323,7 @@ def test_no_ids_is_a_request_of_none(model):
 
 def test_an_unknown_id_changes_nothing(model, data):
     _, _, ids = data
+    model.estimate(ids[:1])  # what is worked out once, such as the key of the pseudonyms
     kept = pickle.dumps(model)
     with pytest.raises(UnknownRecordError, match=r"2 of 3 ids .*positions in the request: 0, 2"):
         model.forget([-1, ids[0], -2])
@@ -701,7 +703,7 @@ def test_no_raw_id_and_no_forgotten_value_in_a_pickle(helpers, data):
 def test_no_digest_of_a_row_that_is_gone_stays(model, data):
     _, _, ids = data
     shard = model.partition.locate([int(ids[0])])[0][0]
-    before = model._build.records[shard]
+    before = model._build.records.shard(shard)
     place = model.partition.place([b"i%d" % ids[0]]).rid[0].tobytes()
     content = next(c.tobytes() for r, c in zip(before.rid, before.content, strict=True) if r.tobytes() == place)
     keys = {s.key for s in model._build.plan.shards[shard]}

@@ -13,6 +13,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from unlearnkit import fingerprint
 from unlearnkit.errors import ParameterError
+from unlearnkit.fingerprints import MAX_DEPTH, refuse_unimportable
 
 
 class Base:
@@ -124,3 +125,112 @@ def test_it_is_the_same_in_another_process():
     code = "from sklearn.tree import *; import unlearnkit; print(unlearnkit.fingerprint(DecisionTreeClassifier()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == fingerprint(DecisionTreeClassifier())
+
+
+# -- what contains itself --------------------------------------------------------------------------------------------
+
+
+def recursive():
+    def inner(n):
+        return n and inner(n - 1)
+
+    inner.__qualname__ = "inner"
+    return inner
+
+
+def looped(value, put):
+    put(value, value)
+    return value
+
+
+def nested(levels):
+    value = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (looped([], list.append), r"model\[0\]"),
+        (looped({}, lambda a, b: a.update(me=b)), r"model\['me'\]"),
+        (looped(Custom(1), lambda a, b: setattr(a, "k", [b])), r"model\.k\[0\]"),
+        (looped(Custom(1), lambda a, b: setattr(a, "k", b.method)), r"model\.k"),
+        (looped(FunctionTransformer(), lambda a, b: a.set_params(kw_args={"x": b})), r"model\.kw_args\['x'\]"),
+        (recursive(), r"model \(closure\)"),
+        (nested(MAX_DEPTH + 1), r"model\[0\]\[0\]"),
+        (nested(5000), r"model\[0\]\[0\]"),
+    ],
+)
+def test_what_contains_itself_is_refused_by_name(value, where):
+    for look in (fingerprint, refuse_unimportable):
+        with pytest.raises(ParameterError, match=f"^{where}.* is part of itself, or more than {MAX_DEPTH} levels deep"):
+            look(value)
+
+
+def test_one_value_in_two_places_is_no_loop():
+    inner = [1, 2]
+    assert fingerprint({"a": inner, "b": [inner, inner]}) == fingerprint({"a": [1, 2], "b": [[1, 2], [1, 2]]})
+    assert fingerprint(nested(MAX_DEPTH)) != fingerprint(nested(MAX_DEPTH - 1))
+
+
+# -- code without an importable name ---------------------------------------------------------------------------------
+
+
+def local_class():
+    class Local(Base):
+        pass
+
+    return Local
+
+
+def holds(value):
+    def inner(x):
+        return value(x)
+
+    inner.__qualname__ = "inner"
+    return inner
+
+
+unnamed = lambda x: x
+LAMBDA = "is a lambda, which has no importable name"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (FunctionTransformer(lambda x: x), rf"model\.func {LAMBDA}"),
+        (FunctionTransformer(unnamed), rf"model\.func {LAMBDA}"),
+        (FunctionTransformer(closure(1)), r"model\.func is 'inner', which was defined inside a function"),
+        (FunctionTransformer(functools.partial(unnamed, 1)), rf"model\.func {LAMBDA}"),
+        (FunctionTransformer(functools.partial(default, k=unnamed)), rf"model\.func\['k'\] {LAMBDA}"),
+        (FunctionTransformer(holds(unnamed)), rf"model\.func \(closure\) {LAMBDA}"),
+        (make_pipeline(FunctionTransformer(unnamed), LogisticRegression()), rf"model\.steps\[0\]\[1\]\.func {LAMBDA}"),
+        (make_pipeline(Custom({"a": [unnamed]})), rf"model\.steps\[0\]\[1\]\.k\['a'\]\[0\] {LAMBDA}"),
+        (Custom(local_class()), r"model\.k is 'Local', which was defined inside a function"),
+        (Custom(local_class()()), r"model\.k is 'Local', which was defined inside"),
+        (local_class()(), r"model is 'Local', which was defined inside"),
+        (Custom(np.array([unnamed, None])), rf"model\.k\[0\] {LAMBDA}"),
+    ],
+)
+def test_code_without_an_importable_name_is_refused(model, message):
+    fingerprint(model)
+    with pytest.raises(ParameterError, match=f"^{message}.*nothing was written. Give a function"):
+        refuse_unimportable(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogisticRegression(),
+        make_pipeline(FunctionTransformer(np.log), StandardScaler(), DecisionTreeClassifier()),
+        FunctionTransformer(default),
+        FunctionTransformer(functools.partial(default, k=2)),
+        FunctionTransformer(Custom(1).method),
+        Custom(Base),
+        Custom(",".join),
+    ],
+)
+def test_what_has_a_name_passes(model):
+    refuse_unimportable(model)

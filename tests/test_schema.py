@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import fractions
 import json
+import sys
+import uuid
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from unlearnkit.errors import DataError, DataTypeError, SchemaError
-from unlearnkit.frames import MAX_VOCABULARY, unknown_categories
+from unlearnkit.errors import DataError, DataTypeError, SchemaError, StateError
+from unlearnkit.frames import MAX_VOCABULARY, Column, unknown_categories
 from unlearnkit.learner import Capabilities
 from unlearnkit.schema import Schema, infer_schema
 from unlearnkit.validation import is_frame
@@ -347,3 +354,285 @@ def test_fractions_to_predict_stay_floats_under_a_schema_of_whole_numbers(contai
     assert np.array_equal(np.asarray(kept), np.asarray(fractions))
     same = schema.features(X.astype(float), capabilities, "model", exact=False)
     assert np.asarray(same).dtype == whole.dtype
+
+
+# -- as text and back ------------------------------------------------------------------------------------------------
+
+FLOATS = st.floats(allow_nan=False)
+TEXT = st.text(st.characters(), max_size=8)
+UNITS = st.sampled_from(["s", "ms", "us", "ns"])
+MOMENTS = st.builds(
+    lambda second, unit, zone: pd.Timestamp(second, unit="s", tz="UTC").as_unit(unit).tz_convert(zone),
+    st.integers(-9_000_000_000, 9_000_000_000),
+    UNITS,
+    st.sampled_from([None, "UTC", "Europe/Berlin", "UTC+05:30"]),
+)
+ORDERED = st.tuples(FLOATS, FLOATS).map(sorted) | st.tuples(st.integers(), st.integers()).map(sorted)
+PLAIN_VALUES = st.one_of(st.integers(), FLOATS, TEXT, st.booleans(), st.none(), st.binary(max_size=8))
+NUMPY_VALUES = st.one_of(
+    FLOATS.map(np.float64),
+    st.floats(width=32, allow_nan=False).map(np.float32),
+    st.integers(-128, 127).map(np.int8),
+    TEXT.map(np.str_).filter(lambda value: not value.endswith("\0")),
+    st.binary(max_size=4).map(np.bytes_).filter(lambda value: not value.endswith(b"\0")),
+)
+OTHER_VALUES = st.one_of(
+    MOMENTS,
+    st.builds(
+        lambda delta, unit: pd.Timedelta(delta).as_unit(unit),
+        st.timedeltas(dt.timedelta(-9999), dt.timedelta(9999)),
+        UNITS,
+    ),
+    st.builds(
+        lambda ends, closed: pd.Interval(*ends, closed=closed),
+        ORDERED,
+        st.sampled_from(["left", "right", "both", "neither"]),
+    ),
+    MOMENTS.map(lambda moment: pd.Interval(moment, moment + pd.Timedelta(1, "h"))),
+    st.builds(
+        lambda n, freq: pd.Period(ordinal=n, freq=freq), st.integers(0, 500), st.sampled_from(["D", "M", "Q", "W-MON"])
+    ),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.just(dt.UTC)).map(lambda moment: moment.replace(fold=0)),
+    st.times().map(lambda time: time.replace(fold=0)),
+    st.decimals(allow_nan=False),
+    st.fractions(),
+    st.uuids(),
+)
+VALUES = st.recursive(
+    PLAIN_VALUES | NUMPY_VALUES | OTHER_VALUES, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4
+)
+COLUMNS = st.builds(
+    Column,
+    VALUES,
+    st.sampled_from(["category", "text"]),
+    categories=st.lists(VALUES, max_size=3).map(tuple),
+    ordered=st.booleans(),
+) | st.builds(Column, VALUES, st.just("number"), st.sampled_from(["<f8", "|b1", "<i2", "<M8[ns]", "<m8[s]"]))
+
+
+@settings(deadline=None)
+@given(st.lists(COLUMNS, max_size=4), st.booleans(), st.sampled_from(["int", "str", "uuid", "bytes"]))
+def test_a_frame_schema_comes_back_from_its_text(columns, weighted, id_type):
+    schema = Schema("frame", (len(columns),), columns=tuple(columns), weighted=weighted, id_type=id_type)
+    back = Schema.from_json(schema.to_json())
+    assert back == schema
+    assert back.digest == schema.digest
+    for one, other in zip(columns, back.columns, strict=True):
+        for value, twin in zip((one.name, *one.categories), (other.name, *other.categories), strict=True):
+            assert type(value) is type(twin)
+            assert getattr(value, "unit", None) == getattr(twin, "unit", None)
+            assert str(value) == str(twin)
+
+
+def test_a_truth_value_of_numpy_comes_back_as_that_of_python():
+    schema = Schema("frame", (1,), columns=(Column(np.True_, "category", "", (np.False_, np.True_)),))
+    back = Schema.from_json(schema.to_json())
+    assert (back, back.digest, back.columns[0].categories[0]) == (schema, schema.digest, False)
+    assert type(back.columns[0].name) is np.bool_
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, 1], [2.5, -0.0], ["b", "a'\"\\\n"], [True, False], [b"a", b"bc"], np.array([0, 1], "u1")]
+)
+def test_a_schema_with_classes_comes_back_from_its_text(labels):
+    y = np.array([labels[0], labels[1], labels[0]]) if not isinstance(labels, np.ndarray) else labels[[0, 1, 0]]
+    classes = np.unique(y)
+    schema = Schema("array", (2, 3), "<f8", classes=tuple(classes.tolist()), class_dtype=classes.dtype.str)
+    back = Schema.from_json(schema.to_json())
+    assert (back, back.digest, back.labels.dtype) == (schema, schema.digest, schema.labels.dtype)
+    assert [type(label) for label in back.classes] == [type(label) for label in schema.classes]
+
+
+def test_a_schema_of_a_regression_comes_back_from_its_text():
+    schema = Schema("csr", (4,), "<f4", feature_names=("a", "ü"), n_outputs=3, weighted=True, explicit_ids=True)
+    assert Schema.from_json(schema.to_json()) == schema
+
+
+def test_the_schema_of_a_real_frame_comes_back_from_its_text():
+    X = frame(
+        number=[1.5, 2.0],
+        day=pd.to_datetime(["2020-01-01", "2020-01-03"]),
+        text=["b", "a"],
+        bins=pd.cut([1.0, 2.0], [0, 1, 2]),
+        when=pd.Categorical(pd.to_datetime(["2020-01-01", "2020-07-01"]).tz_localize("Europe/Berlin")),
+    )
+    schema = infer(X, [0, 1], FRAMES)
+    back = Schema.from_json(schema.to_json())
+    assert back == schema
+    one, other = schema.features(X, FRAMES, "toy"), back.features(X, FRAMES, "toy")
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_text_tells_values_apart_that_only_look_alike():
+    values = [
+        *(pd.Timestamp("2020-01-01").as_unit(unit) for unit in ("s", "ms", "us", "ns")),
+        pd.Timestamp("2020-01-01", tz="UTC"),
+        pd.Timestamp("2020-01-01 01:00", tz="Etc/GMT-1"),
+        *(pd.Period("2020-01-01", freq) for freq in "DMY"),
+        dt.date(2020, 1, 1),
+        "2020-01-01",
+        pd.Interval(0, 1),
+        pd.Interval(0.0, 1.0),
+        1,
+        1.0,
+        True,
+        "1",
+        decimal.Decimal(1),
+        fractions.Fraction(1),
+        (1,),
+        (1.0,),
+        uuid.UUID(int=1),
+    ]
+    digests = {Schema("frame", (1,), columns=(Column("c", "category", "", (v,)),)).digest for v in values}
+    digests |= {Schema("frame", (1,), columns=(Column(v, "number", "<f8"),)).digest for v in values}
+    assert len(digests) == 2 * len(values)
+
+
+def test_the_digests_of_plain_schemas_stay_as_they_are():
+    columns = (
+        Column("a", "number", "<f8"),
+        Column(3, "category", "", ("x", 1, 2.5, True, "it's"), ordered=True),
+        Column(("a", 1), "text"),
+    )
+    assert Schema("frame", (3,), columns=columns).to_json() == (
+        '{"class_dtype": "", "classes": null, "columns": [["\'a\'", "number", "<f8", [], false], ["3", "category", "", '
+        '[["str", "\'x\'"], ["int", "1"], ["float", "2.5"], ["bool", "True"], ["str", "\\"it\'s\\""]], true], '
+        '["(\'a\', 1)", "text", "", [], false]], "container": "frame", "dtype": "", "explicit_ids": false, '
+        '"feature_names": null, "id_type": "int", "n_outputs": null, "shape": [3], "weighted": false}'
+    )
+
+
+class Colour:
+    def __str__(self):
+        return "2020-01-01"
+
+
+def test_values_of_the_users_own_types_cannot_be_read_back():
+    class Decimal(Colour):
+        pass
+
+    for value in (Colour(), Decimal()):
+        text = Schema("frame", (1,), columns=(Column("c", "category", "", (value,)),)).to_json()
+        with pytest.raises(StateError, match=r"values of type '.*(Colour|Decimal)', which cannot be read back"):
+            Schema.from_json(text)
+
+
+GOOD = {
+    "class_dtype": "<i8",
+    "classes": [["int", "0"], ["int", "1"]],
+    "columns": [["'a'", "category", "", [["str", "'x'"]], False]],
+    "container": "frame",
+    "dtype": "",
+    "explicit_ids": True,
+    "feature_names": ["a"],
+    "id_type": "int",
+    "n_outputs": None,
+    "shape": [1],
+    "weighted": False,
+}
+
+
+def column(name="'a'", kind="category", dtype="", categories=(), ordered=False):
+    return {"columns": [[name, kind, dtype, list(categories), ordered]]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"container": "list"},
+        {"container": ["frame"]},
+        {"shape": [True]},
+        {"shape": [1.0]},
+        {"shape": [-1]},
+        {"shape": 1},
+        {"shape": None},
+        {"container": "array", "dtype": "O"},
+        {"container": "array", "dtype": "f8,f8"},
+        {"container": "array", "dtype": "<V10"},
+        {"container": "array", "dtype": ""},
+        {"columns": None},
+        {"columns": [["'a'"]]},
+        {"columns": {"a": 1}},
+        column(kind="number", dtype="O"),
+        column(kind="object"),
+        column(ordered=1),
+        column(name="a"),
+        column(name="'a"),
+        column(name="'a' + 'b'"),
+        column(name="'a\\d'"),
+        column(name="'\\U99999999'"),
+        column(name='"a"'),
+        column(name="__import__('os').system('true')"),
+        column(name="np.load('x')"),
+        column(name="np.str_(np.load('x'))"),
+        column(name="1_0"),
+        column(name="0x10"),
+        column(name="(1, __import__('os'))"),
+        column(name="((1, 2), 3)"),
+        column(name="(" * 100_000),
+        column(name="'" * 10_001),
+        column(name=["os.system", "true"]),
+        column(name=["int"]),
+        column(name=7),
+        column(categories=[["int", "True"]]),
+        column(categories=[["bool", "1"]]),
+        column(categories=[["float", "1"]]),
+        column(categories=[["int", "9" * 10_000]]),
+        column(categories=[["str", "1"]]),
+        column(categories=[["str", "'a'", "'b'"]]),
+        column(categories=["'a'"]),
+        column(categories=[["Timestamp", "2020-01-01"]]),
+        column(categories=[["Timestamp", "2020-01-01T00:00:00 dateutil//etc/passwd"]]),
+        column(categories=[["Timestamp", "2020-01-01T00:00:00 ../../etc/passwd"]]),
+        column(categories=[["Timestamp", "2020-01-01T00:00:00 Nowhere/Land"]]),
+        column(categories=[["Timestamp", "2020-01-01T00:00:00+01:00"]]),
+        column(categories=[["Timedelta", "1 O"]]),
+        column(categories=[["Interval", "(2, 1]"]]),
+        column(categories=[["Interval", "[" * 100_000]]),
+        column(categories=[["Period", "1 spam"]]),
+        column(categories=[["Decimal", "x"]]),
+        column(categories=[["UUID", "x"]]),
+        column(categories=[["tuple", "{}"]]),
+        column(categories=[["tuple", "[" * 100_000]]),
+        column(categories=[["tuple", '[["os.system", "true"]]']]),
+        column(categories=[["os:system", "true"]]),
+        {"feature_names": [1]},
+        {"feature_names": "a"},
+        {"classes": [0, 1]},
+        {"classes": "01"},
+        {"class_dtype": "O"},
+        {"class_dtype": "<U999999999", "classes": [["str", "'a'"], ["str", "'b'"]]},
+        {"class_dtype": "<U1", "classes": [["str", "'ab'"], ["str", "'b'"]]},
+        {"class_dtype": "<U1"},
+        {"n_outputs": True},
+        {"n_outputs": "1"},
+        {"weighted": 0},
+        {"id_type": "float"},
+        {"explicit_ids": None},
+        {"surprise": 1},
+    ],
+    ids=lambda change: json.dumps(change)[:60],
+)
+def test_nonsense_is_no_schema(change):
+    assert Schema.from_json(json.dumps(GOOD)).digest
+    before = set(sys.modules)
+    with pytest.raises(StateError):
+        Schema.from_json(json.dumps(GOOD | change))
+    assert not {
+        name for name in set(sys.modules) - before if name.partition(".")[0] in ("os", "subprocess", "dateutil")
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "1", '"a"', "{}", "[" * 100_000, "NaN", '{"container": "array"}']
+)
+def test_other_text_is_no_schema(text):
+    with pytest.raises(StateError):
+        Schema.from_json(text)
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_every_field_has_to_be_there(name):
+    with pytest.raises(StateError):
+        Schema.from_json(json.dumps({key: value for key, value in GOOD.items() if key != name}))

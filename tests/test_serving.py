@@ -67,11 +67,16 @@ def test_the_longest_stored_prefix_serves(helpers):
     rows, y, ids = helpers.rows()
     model = helpers.build(n_shards=1).fit(rows, y, ids=ids)
     steps = model._build.plan.shards[0]
-    opened = open_constituent(model.learner, model.store, steps)
-    assert opened.step == steps[-1]
+
+    def opened(steps, old=None):
+        return open_constituent(model.learner, model.store, steps, model.store.ledger.checkpoints(), old)
+
+    whole = opened(steps)
+    assert whole.step == steps[-1]
+    assert opened(steps, whole).state is whole.state, "what serves goes on"
     model.store.replan({steps[0].key, steps[2].key})
     # The last is stored, but hangs in the air.
-    assert open_constituent(model.learner, model.store, steps).step == steps[0]
+    assert opened(steps, whole).step == steps[0]
     model.store.replan(set())
-    assert open_constituent(model.learner, model.store, steps) is None
-    assert open_constituent(model.learner, model.store, ()) is None
+    assert opened(steps) is None
+    assert opened(()) is None

@@ -9,7 +9,7 @@ from unlearnkit.blobs import blob_name
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Step
 from unlearnkit.plan import PlannedStep
-from unlearnkit.store import StateStore
+from unlearnkit.store import Store
 
 
 def step(key):
@@ -20,7 +20,7 @@ def step(key):
 
 @pytest.fixture
 def store():
-    store = StateStore()
+    store = Store()
     store.replan({"a", "b"})
     return store
 
@@ -61,10 +61,9 @@ def test_a_missing_or_damaged_state_is_an_error(store):
     with pytest.raises(StateError, match="no state"):
         store.parts("a")
     store.save(step("a"), {"p": b"true"}, "env")
-    assert store.is_whole("a")
-    assert not store.is_whole("b")
+    assert store.is_whole(store.ledger.checkpoint("a"))
     store.blobs._data[blob_name(b"true")] = b"false"
-    assert not store.is_whole("a")
+    assert not store.is_whole(store.ledger.checkpoint("a"))
     with pytest.raises(StateError, match="named by"):
         store.parts("a")
 

@@ -53,7 +53,7 @@ def task(helpers):
     model = helpers.build(Recorder([]), n_shards=1, n_jobs=1).fit(X, y, ids=ids, sample_weight=np.ones(60))
     steps = model._build.plan.shards[0]
     assert [s.slice for s in steps] == [0, 1, 2]
-    return ShardTask(Recorder([]), model._build.records[0], steps, None, model.schema.labels)
+    return ShardTask(Recorder([]), model._build.records.shard(0), steps, None, model.schema.labels)
 
 
 def test_each_step_trains_on_from_a_decoded_state(task):

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from unlearnkit.adapters import Adapter, hookimpl
     from unlearnkit.config import Config
     from unlearnkit.ensemble import SisaEnsemble
-    from unlearnkit.estimators import SISAClassifier, SISARegressor, wrap
+    from unlearnkit.estimators import SISAClassifier, SISARegressor, load, wrap
     from unlearnkit.fingerprints import fingerprint
     from unlearnkit.learner import Batch, Capabilities, Learner, Step
     from unlearnkit.partition import HashPartition
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
     from unlearnkit.schema import Schema
+    from unlearnkit.store import Policy, Store
 
 __version__ = "0.1.0"
 
@@ -29,15 +30,18 @@ _HOMES = {
     "Estimate": "receipts",
     "HashPartition": "partition",
     "Learner": "learner",
+    "Policy": "store",
     "Receipt": "receipts",
     "SISAClassifier": "estimators",
     "SISARegressor": "estimators",
     "Schema": "schema",
     "SisaEnsemble": "ensemble",
     "Step": "learner",
+    "Store": "store",
     "VerifyReport": "receipts",
     "fingerprint": "fingerprints",
     "hookimpl": "adapters",
+    "load": "estimators",
     "wrap": "estimators",
 }
 
@@ -49,15 +53,18 @@ __all__ = [
     "Estimate",
     "HashPartition",
     "Learner",
+    "Policy",
     "Receipt",
     "SISAClassifier",
     "SISARegressor",
     "Schema",
     "SisaEnsemble",
     "Step",
+    "Store",
     "VerifyReport",
     "fingerprint",
     "hookimpl",
+    "load",
     "wrap",
 ]
 

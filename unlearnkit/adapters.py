@@ -43,11 +43,18 @@ class Adapter:
     wrap : callable
         ``wrap(model, resolve) -> Learner``; `resolve` gives the learner of a model inside the model, such as
         the last step of a pipeline. Must not change the model.
+    library : tuple of str
+        The public modules of the wrapped library whose classes a stored model may name, such as
+        ``("lightgbm",)``: the allow-list of `unlearnkit.load`. No other module is ever imported for a stored model,
+        of these only what they export is taken, and only classes with ``get_params`` are called. So leave out
+        modules with classes that act on the disk or the network when they are made. Without it the model is given
+        as ``load(path, estimator=...)``.
     """
 
     name: str
     native_types: tuple[str, ...]
     wrap: Callable[[Any, Resolve], Learner[Any]]
+    library: tuple[str, ...] = ()
 
 
 class HookSpecs:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -15,11 +18,13 @@ from unlearnkit import adapters, aggregation
 from unlearnkit.config import Config
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.environment import environment
-from unlearnkit.errors import CapabilityError, DataError, ParameterError, UnlearnKitError
+from unlearnkit.errors import AdapterError, CapabilityError, CodeNeededError, DataError, ParameterError, UnlearnKitError
+from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
 from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.schema import Schema
+from unlearnkit.store import Store, as_store
 from unlearnkit.typing import Aggregate, FloatArray, Task
 
 AUTO = "auto"
@@ -46,6 +51,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         partition: HashPartition | None = None,
         schema: Schema | None = None,
         adapter: str | None = None,
+        store: str | os.PathLike[str] | Store | None = None,
         when_isolated: str = "raise",
         n_jobs: int | None = None,
         random_state: int | None = None,
@@ -58,6 +64,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         self.partition = partition
         self.schema = schema
         self.adapter = adapter
+        self.store = store
         self.when_isolated = when_isolated
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -106,7 +113,20 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
             environment=environment(self._model(), learner),
+            estimator=self._remembered(),
         )
+
+    def _remembered(self) -> dict[str, Any]:
+        """How a store remembers this estimator."""
+        if self.store is None:
+            return {}
+        from unlearnkit import models
+        from unlearnkit.fingerprints import refuse_unimportable
+
+        # What has no importable name could never be matched again.
+        refuse_unimportable(self._model())
+        refuse_unimportable(self.aggregation)
+        return {"task": self._task, "adapter": self.adapter, "model": models.describe(self._model())}
 
     def _resolved_slices(self, learner: Learner[Any], name: str) -> int:
         capabilities, asked = learner.capabilities, self.n_slices
@@ -139,7 +159,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None, forgotten: str = "raise") -> Self:
         """Train one constituent for each shard, slice by slice.
 
         Parameters
@@ -153,6 +173,8 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         ids : array-like of shape (n_samples,) or None
             Whose row each is: int, str, UUID or bytes. Rows that share an id are forgotten together. None: each
             row is addressed by the label of its unique index, or else by its position in this call.
+        forgotten : {"raise", "drop", "readmit"}
+            What to do about rows of ids that the store has forgotten: raise, leave them out, or learn them again.
 
         Returns
         -------
@@ -164,17 +186,69 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             If the data cannot be used.
         CapabilityError
             If the model cannot honour an option exactly.
+        ForgottenRecordError
+            If there are rows of forgotten ids, and `forgotten` is "raise".
+        StoreInUseError
+            If the store holds another model, or another process is at work in it.
         TrainingError
-            If a shard cannot be trained.
+            If a shard cannot be trained. In a store, the same call goes on from there.
             Whatever is raised, a model fitted before is left as it was.
+
+        Notes
+        -----
+        With a store, a fit that was cut short goes on where it stopped: call it again with the same data, or `load`.
         """
         learner = adapters.resolve(self._model(), self.adapter)
-        ensemble = SisaEnsemble(learner, self._config(learner)).fit(X, y, sample_weight, ids=ids)
+        store = None if self.store is None else as_store(self.store)
+        ensemble = SisaEnsemble(learner, self._config(learner), store)
+        ensemble.fit(X, y, sample_weight, ids=ids, forgotten=forgotten)
         validate_data(self, X, reset=True, skip_check_array=True)
+        self._take(ensemble)
+        return self
+
+    def _open(self, store: Store, *, given: bool, refresh_s: float) -> None:
+        """Be the model of a store. `given` says that the user has passed the estimator."""
+        settings = store.settings()
+        from unlearnkit import models
+
+        learner: Learner[Any] | UnlearnKitError
+        try:
+            if not given:
+                self.estimator = models.restore(settings["estimator"]["model"], adapters.plugins().adapters)
+            learner = self._same_learner(settings)
+        except (CodeNeededError, AdapterError) as error:
+            if given:
+                raise
+            learner = error
+        config = bare_config(settings) if isinstance(learner, UnlearnKitError) else self._config(learner)
+        ensemble = SisaEnsemble(learner, config, store, refresh_s).open()
+        schema = ensemble.schema
+        self.n_features_in_ = schema.n_features
+        if schema.feature_names is not None:
+            self.feature_names_in_ = np.array(schema.feature_names, dtype=object)
+        self._take(ensemble)
+
+    def _same_learner(self, settings: Mapping[str, Any]) -> Learner[Any]:
+        """The learner of the estimator, if it is the one that the store was fitted with."""
+        learner = adapters.resolve(self._model(), self.adapter)
+        if learner.fingerprint != settings["context"]["fingerprint"]:
+            raise CodeNeededError(
+                f"The store was fitted with another {settings['name']} than this one: parameters, or the code of the "
+                "user's own in it, differ. Nothing was changed. Pass what it was fitted with as load(path, estimator=)."
+            )
+        rule = self.aggregation
+        known = callable(rule) or rule in (aggregation.MEAN, aggregation.VOTE)
+        if not known or aggregation.choose(rule, learner.capabilities).identity != settings["aggregation"]:
+            raise CodeNeededError(
+                "The store was fitted with an aggregation function that is not here. Nothing was changed. Pass the "
+                "whole estimator: load(path, estimator=SISAClassifier(..., aggregation=...))."
+            )
+        return learner
+
+    def _take(self, ensemble: SisaEnsemble) -> None:
         self._ensemble = ensemble
         if ensemble.schema.labels is not None:
             self.classes_ = ensemble.schema.labels
-        return self
 
     def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
         """Forget all records of these ids, exactly.
@@ -242,20 +316,70 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     # -- look ----------------------------------------------------------------------------------------------------
 
-    def verify(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, ids: Any = None) -> VerifyReport:
+    def verify(
+        self,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        shards: Collection[int] | None = None,
+    ) -> VerifyReport:
         """Rebuild the model in an empty store and compare every stored state, byte for byte.
 
         Parameters
         ----------
         X, y, sample_weight, ids
             The records to rebuild from, as for `fit`; None: those that the model keeps.
+        shards : collection of int or None
+            Check these shards only; None: all.
 
         Returns
         -------
         VerifyReport
             ``report.exact``, ``report.differing``.
         """
-        return self._current().verify(X, y, sample_weight, ids=ids)
+        return self._current().verify(X, y, sample_weight, ids=ids, shards=shards)
+
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts of all requests, oldest first."""
+        return self._current().receipts()
+
+    def save(self, path: str | os.PathLike[str]) -> Self:
+        """Write a model that was kept in memory as a store, and go on with it there.
+
+        Requests that were carried out in memory keep their places, pseudonyms and tombstones; what has no receipt that
+        is signed, because nothing was stored then, stays without one.
+
+        Parameters
+        ----------
+        path : path
+            A folder that is not there yet, or is empty.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        StoreInUseError
+            If there is a store.
+        ParameterError
+            If the model has a store already, or a function without an importable name. Nothing was written.
+        """
+        ensemble = self._current()
+        if self.store is not None:
+            raise ParameterError(
+                f"The model lives in {ensemble.store!r} already; nothing was written. Copy the folder."
+            )
+        self.store = os.fspath(path)
+        try:
+            ensemble.config = replace(ensemble.config, estimator=self._remembered())
+            ensemble.move(Store.at(path))
+        except BaseException:
+            self.store = None
+            raise
+        return self
 
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost. A dry run: nothing is changed.
@@ -288,6 +412,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             partition=HashPartition(self._ensemble.partition.secret),
             schema=self._ensemble.schema,
             random_state=config.seed,
+            store=None,
         )
         return twin
 
@@ -296,6 +421,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         check_is_fitted(self)
         ensemble = self._ensemble
         ensemble.config = replace(ensemble.config, n_jobs=self.n_jobs, verbose=int(self.verbose))
+        ensemble.refresh()
         return ensemble
 
     def _aggregated(self, X: Any) -> FloatArray:
@@ -340,7 +466,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         # AttributeError, so that hasattr() tells the truth about an unfitted model.
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        return self._ensemble
+        return self._current()
 
 
 def _check_count(name: str, value: Any) -> int:

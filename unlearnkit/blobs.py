@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from unlearnkit.errors import StateError
@@ -14,11 +14,29 @@ def blob_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class Blobs(Protocol):
-    """Where the parts of states are kept. Every implementation passes the same suite of tests."""
+def checked(name: str, data: bytes | None) -> bytes:
+    """The bytes, if they are what their name says.
 
-    def put(self, data: bytes) -> str:
-        """Keep the bytes, durably when this returns, and give their name. Putting them again changes nothing."""
+    Raises
+    ------
+    StateError
+        If there are none, or they are not.
+    """
+    if data is None:
+        raise StateError(f"There is no blob {name[:12]}; nothing was changed. Rebuild it from the records.")
+    if blob_name(data) != name:
+        raise StateError(
+            f"Blob {name[:12]} does not have the content that it is named by; nothing was parsed or changed. "
+            "Rebuild it from the records."
+        )
+    return data
+
+
+class Blobs(Protocol):
+    """Where states and stored records are kept. Every implementation passes the same suite of tests."""
+
+    def put(self, data: Iterable[bytes]) -> tuple[str, ...]:
+        """Keep byte strings, durably when this returns, and give their names. Putting them again changes nothing."""
         ...
 
     def get(self, name: str) -> bytes:
@@ -31,8 +49,8 @@ class Blobs(Protocol):
         """
         ...
 
-    def delete(self, name: str) -> None:
-        """Destroy the bytes of this name; nothing happens if there are none."""
+    def delete(self, names: Iterable[str]) -> None:
+        """Destroy the bytes of these names, durably when this returns; a name without bytes is passed over."""
         ...
 
     def names(self) -> Iterator[str]:
@@ -50,27 +68,21 @@ class MemoryBlobs:
         # A copy of its own: another thread may put while this one is being pickled.
         return {"_data": dict(self._data)}
 
-    def put(self, data: bytes) -> str:
-        """Keep the bytes and give their name."""
-        name = blob_name(data)
-        self._data.setdefault(name, data)
-        return name
+    def put(self, data: Iterable[bytes]) -> tuple[str, ...]:
+        """Keep byte strings and give their names."""
+        named = [(blob_name(item), item) for item in data]
+        for name, item in named:
+            self._data.setdefault(name, item)
+        return tuple(name for name, _ in named)
 
     def get(self, name: str) -> bytes:
         """The bytes of this name, checked against it."""
-        data = self._data.get(name)
-        if data is None:
-            raise StateError(f"There is no blob {name[:12]}; nothing was changed. Rebuild it from the records.")
-        if blob_name(data) != name:
-            raise StateError(
-                f"Blob {name[:12]} does not have the content that it is named by; nothing was parsed or changed. "
-                "Rebuild it from the records."
-            )
-        return data
+        return checked(name, self._data.get(name))
 
-    def delete(self, name: str) -> None:
-        """Destroy the bytes of this name."""
-        self._data.pop(name, None)
+    def delete(self, names: Iterable[str]) -> None:
+        """Destroy the bytes of these names."""
+        for name in names:
+            self._data.pop(name, None)
 
     def names(self) -> Iterator[str]:
         """The names of all blobs."""

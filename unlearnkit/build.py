@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 
-from unlearnkit.data import ShardRecords
 from unlearnkit.errors import EnvironmentChangedError, TrainingError
 from unlearnkit.learner import Learner
-from unlearnkit.plan import Plan, PlannedStep
-from unlearnkit.store import StateStore
+from unlearnkit.ledger import Checkpoint
+from unlearnkit.plan import Context, Plan, PlannedStep, missing, plan_all
+from unlearnkit.records import Records
+from unlearnkit.store import Store
 from unlearnkit.threads import one_thread
 from unlearnkit.training import ShardTask, TrainedStep, run_task, train_shard
 from unlearnkit.typing import AnyArray
@@ -24,12 +25,17 @@ class Build:
 
     Attributes
     ----------
-    records : tuple of ShardRecords
+    records : Records
     plan : Plan
     """
 
-    records: tuple[ShardRecords, ...]
+    records: Records
     plan: Plan
+
+    @classmethod
+    def of(cls, context: Context, records: Records) -> Build:
+        """The build of these records."""
+        return cls(records, plan_all(context, map(records.facts, range(records.n_shards))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Builder:
     def build(
         self,
         build: Build,
-        store: StateStore,
+        store: Store,
         on_step: Callable[[TrainedStep, bool], None],
         without: frozenset[int] = frozenset(),
     ) -> dict[int, TrainingError]:
@@ -64,7 +70,7 @@ class Builder:
         Parameters
         ----------
         build : Build
-        store : StateStore
+        store : Store
         on_step : callable
             Called with each trained step and whether it was kept, after it is durable.
         without : frozenset of int
@@ -80,16 +86,14 @@ class Builder:
         EnvironmentChangedError
             If a step would go on from a state of another environment. Nothing was trained.
         """
-        with store.at_rest():
-            tasks = [
-                self._task(build.records[shard], missing, store)
-                for shard, steps in enumerate(build.plan.shards)
-                if shard not in without and (missing := store.missing(steps))
-            ]
+        stored = store.ledger.checkpoints()
+        due = [m for s, steps in enumerate(build.plan.shards) if s not in without and (m := missing(steps, stored))]
+        for steps in due:
+            self._refuse_foreign(steps[0], stored)
         failures: dict[int, TrainingError] = {}
         # Around all: OpenBLAS may ignore a limit that another thread lifts than the one that set it.
         with one_thread():
-            for result in self._run(tasks):
+            for result in self._run(self._tasks(build, due, store), len(due)):
                 if isinstance(result, TrainingError):
                     assert result.shard is not None
                     failures[result.shard] = result
@@ -97,25 +101,28 @@ class Builder:
                     on_step(result, store.save(result.step, result.parts, self.environment))
         return failures
 
-    def _task(
-        self,
-        records: ShardRecords,
-        missing: tuple[PlannedStep, ...],
-        store: StateStore,
-    ) -> ShardTask:
-        parent = missing[0].parent
-        if parent is not None:
-            checkpoint = store.ledger.checkpoint(parent)
-            if checkpoint is not None and checkpoint.environment != self.environment:
-                raise EnvironmentChangedError(
-                    f"Shard {missing[0].shard} would train on from a state that other library versions or another "
-                    "processor have made, and the result would equal no retrain. What was forgotten stays forgotten; "
-                    "nothing was trained. Go back to that environment, or call repair(rebuild=True)."
-                )
-        return ShardTask(self.learner, records, missing, None if parent is None else store.parts(parent), self.labels)
+    def _refuse_foreign(self, step: PlannedStep, stored: Mapping[str, Checkpoint]) -> None:
+        parent = None if step.parent is None else stored.get(step.parent)
+        if parent is not None and parent.environment != self.environment:
+            raise EnvironmentChangedError(
+                f"Shard {step.shard} would train on from a state that other library versions or another "
+                "processor have made, and the result would equal no retrain. What was forgotten stays forgotten; "
+                "nothing was trained. Go back to that environment, or call repair(rebuild=True)."
+            )
 
-    def _run(self, tasks: list[ShardTask]) -> Iterator[TrainedStep | TrainingError]:
-        if len(tasks) <= 1 or joblib.effective_n_jobs(self.n_jobs) == 1:
+    def _tasks(self, build: Build, due: list[tuple[PlannedStep, ...]], store: Store) -> Iterator[ShardTask]:
+        """The tasks, each with its rows only once its turn has come: they may lie on disk."""
+        for steps in due:
+            with store.at_rest():
+                # A request that came in meanwhile has changed the plan, and the rows may be gone.
+                if not store.ledger.keys() >= {step.key for step in steps}:
+                    continue
+                parent = None if steps[0].parent is None else store.parts(steps[0].parent)
+                records = build.records.shard(steps[0].shard)
+            yield ShardTask(self.learner, records, steps, parent, self.labels)
+
+    def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:
+        if n_tasks <= 1 or joblib.effective_n_jobs(self.n_jobs) == 1:
             for task in tasks:
                 yield from _run_here(task)
             return

@@ -87,9 +87,10 @@ class ShardRecords:
     def facts(self, n_slices: int, *, classification: bool) -> tuple[SliceFacts, ...]:
         """The facts of each slice."""
         bounds = self.bounds(n_slices)
-        return tuple(self._facts(a, b, classification=classification) for a, b in pairwise(bounds))
+        return tuple(self.facts_between(a, b, classification=classification) for a, b in pairwise(bounds))
 
-    def _facts(self, start: int, stop: int, *, classification: bool) -> SliceFacts:
+    def facts_between(self, start: int, stop: int, *, classification: bool) -> SliceFacts:
+        """The facts of these rows, which all have a positive weight."""
         weight = np.ones(stop - start) if self.weight is None else self.weight[start:stop]
         rows = [self.rid[start:stop], self.content[start:stop], as_bytes(weight)]
         digest = hashlib.sha256(np.concatenate(rows, axis=1).tobytes()).hexdigest()

@@ -4,16 +4,19 @@
 
     fit     records in  -> plan -> build
     forget  records out -> plan -> isolate (swap the snapshot, destroy states) -> build what is missing
+    open    whatever a process that died has left undone
 
-Everything but ``build`` only edits the records and the plan.
+Everything but ``build`` only edits the records and the plan. In a store, several processes share both through its
+ledger: before a process changes anything it takes over what the others have changed.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -22,33 +25,39 @@ import numpy as np
 
 from unlearnkit.adapters import plugins
 from unlearnkit.build import Build, Builder
-from unlearnkit.config import Config
+from unlearnkit.config import Blueprint, Config
 from unlearnkit.environment import environment_now
-from unlearnkit.erasure import Eraser, Removal
-from unlearnkit.errors import DataError, StateError, TrainingError
-from unlearnkit.hashing import KEY_BYTES
+from unlearnkit.erasure import Eraser
+from unlearnkit.errors import CodeNeededError, DataError, StateError, StoreInUseError, TrainingError, UnlearnKitError
+from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
-from unlearnkit.ledger import Request
+from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.partition import Partition
-from unlearnkit.plan import Context, Plan, PlannedStep, plan_all
+from unlearnkit.plan import Context, Plan, PlannedStep, missing
 from unlearnkit.progress import progress
-from unlearnkit.receipts import Estimate, Receipt, VerifyReport, now
+from unlearnkit.receipts import Estimate, Receipt, VerifyReport
+from unlearnkit.records import MemoryRecords, Records
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, open_constituent
-from unlearnkit.store import StateStore
+from unlearnkit.store import REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
 from unlearnkit.typing import Features, FloatArray
-from unlearnkit.verification import compare, model_digest, states_of
+from unlearnkit.verification import compare, states_of
 
 
 class SisaEnsemble:
-    """A SISA model over one learner, in memory.
+    """A SISA model over one learner, in memory or in a store.
 
     Parameters
     ----------
-    learner : Learner
+    learner : Learner or UnlearnKitError
+        The error says why there is none: then the model forgets, but cannot be trained or asked.
     config : Config
+    store : Store or None
+        None: in memory.
+    refresh_s : float
+        How often, at most, to look whether another process has changed the store.
 
     Notes
     -----
@@ -56,61 +65,102 @@ class SisaEnsemble:
     was trained for a plan that is no longer current is dropped.
     """
 
-    def __init__(self, learner: Learner[Any], config: Config) -> None:
-        self.learner = learner
-        self.config = config
-        self.store = StateStore()
-        self._pseudonym_key = secrets.token_bytes(KEY_BYTES)
-        self._locks()
-        self.schema: Schema
-        self.partition: Partition
-        self._build: Build
-        self._snapshot: Snapshot
-        # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
-        self._untrainable: dict[int, str] = {}
-        self._retrained: dict[int, int] = {}
-        self._rebuilt: tuple[int, ...] = ()
+    schema: Schema
+    partition: Partition
+    _context: Context
+    _build: Build
+    _snapshot: Snapshot
 
-    def _locks(self) -> None:
-        self._lock = threading.RLock()
-        self._repair_lock = threading.Lock()
+    def __init__(
+        self, learner: Learner[Any] | UnlearnKitError, config: Config, store: Store | None = None, refresh_s: float = 1
+    ) -> None:
+        self._learner = learner
+        self.config = config
+        self.store = Store() if store is None else store
+        self.refresh_s = refresh_s
+        self._epoch = -1
+        self._looked = -float("inf")
+        self._swap = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            kept = {k: v for k, v in vars(self).items() if k not in ("_lock", "_repair_lock", "_snapshot")}
-            # Records and states must be of one moment, though a request may come before they are written out.
-            return kept | {k: copy(kept[k]) for k in ("store", "_untrainable", "_retrained")}
+        if self.store.durable:
+            left_out = ("_swap", "_snapshot", "_build")
+            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_looked": -float("inf")}
+        # Records and states must be of one moment, though a request may come before they are written out.
+        with self.store.at_rest():
+            return {k: v for k, v in vars(self).items() if k not in ("_swap", "_snapshot")} | {
+                "store": copy(self.store)
+            }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update(state, _swap=threading.RLock())
         self.config = replace(self.config, environment=environment_now(self.config.environment))
-        self._locks()
-        if not hasattr(self, "_build"):
-            return
-        # States travel as their stored bytes, and are decoded from them here as everywhere.
-        self._serve(range(self.config.n_shards))
+        if self.store.durable:
+            self._epoch = -1
+            self._sync()
+        elif hasattr(self, "_build"):
+            # States travel as their stored bytes, and are decoded from them here as everywhere.
+            self._serve()
+
+    @property
+    def learner(self) -> Learner[Any]:
+        """What trains and predicts.
+
+        Raises
+        ------
+        CodeNeededError
+            If the store was opened without the code that it takes.
+        """
+        if isinstance(self._learner, UnlearnKitError):
+            raise CodeNeededError(f"{self._learner} Until then: status, forget and isolate work.") from self._learner
+        return self._learner
+
+    @property
+    def _blueprint(self) -> Blueprint:
+        return Blueprint(self.config, self.schema, self.partition, self._context)
+
+    @property
+    def _builder(self) -> Builder:
+        return Builder(self.learner, self.schema.labels, self.config.environment_digest, self.config.n_jobs)
+
+    @property
+    def _eraser(self) -> Eraser:
+        return Eraser(self.store, self._blueprint)
 
     # -- fit -----------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None) -> SisaEnsemble:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None, forgotten: str = RAISE
+    ) -> SisaEnsemble:
         """Build the model; the arguments are those of the estimators.
 
         Raises
         ------
-        DataError, SchemaError, CapabilityError
+        DataError, SchemaError, CapabilityError, StoreInUseError
             Before anything is trained.
         TrainingError
             If a shard cannot be trained; on a fixed schema it is left out instead, with a warning.
         """
+        founding = Founding(self.store, self.config, forgotten)
+        known = founding.known(self.learner.fingerprint)
+        self.config = founding.config
+        if known is not None:
+            self.schema, self.partition = known.schema, known.partition
         ingested = self._ingest(X, y, sample_weight, ids)
         self.schema, self.partition = ingested.schema, ingested.partition
-        self._build = Build(ingested.records, plan_all(self._context, ingested.records))
-        self.store.replan(self._build.plan.keys)
-        failures = self._train("Training", self._build)
-        if failures and self.config.schema is None:
-            raise next(iter(failures.values()))
-        self._leave_out(failures)
-        self._serve(range(self.config.n_shards))
+        blueprint = Blueprint.of(self.config, self.schema, self.partition, self.learner)
+        self._context = blueprint.context
+        with founding.kept(blueprint, self._records(ingested)) as build:
+            self._build = build
+            self._erase()
+            failures = self._train("Training", self._build)
+            if failures and self.config.schema is None:
+                raise next(iter(failures.values()))
+            with self.store.at_rest():
+                self._note_untrainable(failures, frozenset())
+                self._serve()
+                self._settled()
+        self._warn(failures)
         return self
 
     def _ingest(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> Ingested:
@@ -128,48 +178,26 @@ class SisaEnsemble:
             name=config.name,
         )
 
-    @property
-    def _context(self) -> Context:
-        capabilities = self.learner.capabilities
-        return Context(
-            fingerprint=self.learner.fingerprint,
-            seed=self.config.seed,
-            n_slices=self.config.n_slices,
-            schema_digest=self.schema.digest,
-            n_classes=None if self.schema.classes is None else len(self.schema.classes),
-            resumable=capabilities.resumable,
-            absent_classes=capabilities.absent_classes,
-        )
+    def _records(self, ingested: Ingested) -> MemoryRecords:
+        classification = ingested.schema.classes is not None
+        return MemoryRecords(ingested.records, self.config.n_slices, classification=classification)
 
-    @property
-    def _builder(self) -> Builder:
-        return Builder(self.learner, self.schema.labels, self.config.environment_digest, self.config.n_jobs)
-
-    @property
-    def _eraser(self) -> Eraser:
-        return Eraser(self.partition, self.schema, self._context, self.store.ledger, self._pseudonym_key)
-
-    def _train(self, label: str, build: Build, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
+    def _train(self, label: str, build: Build, without: Collection[int] = ()) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
-        missing = sum(len(self.store.missing(steps)) for steps in build.plan.shards)
-        with progress(label, missing, shown=self.config.verbose > 0) as advance:
+        stored = self.store.ledger.checkpoints()
+        due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
+        if due and self.store.durable:
+            self.store.begin_training(self.config.environment_digest, self.config.environment)
+        with progress(label, due, shown=self.config.verbose > 0) as advance:
 
             def on_step(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
                 advance(1)
                 if kept:
-                    self._count(trained.step)
                     _notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
-            return self._builder.build(build, self.store, on_step, without)
+            return self._builder.build(build, self.store, on_step, frozenset(without)) if due else {}
 
-    def _count(self, step: PlannedStep) -> None:
-        for request in self.store.ledger.requests():
-            first = request.facts["shards"].get(str(step.shard))
-            if request.repaired_at is None and first is not None and step.slice >= first:
-                self._retrained[request.sequence] = self._retrained.get(request.sequence, 0) + 1
-
-    def _leave_out(self, failures: Mapping[int, TrainingError]) -> None:
-        self._untrainable.update({shard: _reason(error) for shard, error in failures.items()})
+    def _warn(self, failures: Mapping[int, TrainingError]) -> None:
         for shard, error in failures.items():
             warnings.warn(
                 f"Shard {shard} cannot be trained on the records that are left and stays isolated: {error}",
@@ -177,45 +205,140 @@ class SisaEnsemble:
                 stacklevel=4,
             )
 
-    def _serve(self, shards: Any) -> None:
-        """Swap in a snapshot with these shards opened anew from the store.
+    @property
+    def _untrainable(self) -> dict[int, str]:
+        """Shards that could not be trained, and why."""
+        return {int(shard): why for shard, why in self.store.ledger.notes().get(UNTRAINABLE, {}).items()}
+
+    def _note_untrainable(self, failures: Mapping[int, TrainingError], kept: Collection[int]) -> None:
+        # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
+        known = self._untrainable
+        found = {s: why for s, why in known.items() if s in kept} | {s: _reason(e) for s, e in failures.items()}
+        if found != known:
+            self.store.apply(Change(notes={UNTRAINABLE: {str(shard): why for shard, why in found.items()}}))
+
+    def _settled(self) -> None:
+        """Note that no training is under way."""
+        notes = self.store.ledger.notes()
+        if notes.get(TRAINING):
+            self.store.apply(Change(notes={TRAINING: False}))
+
+    # -- open ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def without_learner(cls, store: Store) -> SisaEnsemble:
+        """Open a store to record, isolate and purge requests, without importing the framework of its model."""
+        missing = CodeNeededError("The store was opened without its model; nothing was changed. Open it by load().")
+        return cls(missing, bare_config(store.settings()), store).open()
+
+    def open(self) -> SisaEnsemble:
+        """Open a fitted store, and finish what is under way in it and nobody is at.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or it cannot be read.
+        StateError
+            If something in it is damaged.
+        """
+        known = stored_blueprint(self.store, self.config)
+        self.schema, self.partition, self._context = known.schema, known.partition, known.context
+        self.config = known.config
+        with self.store.at_rest():
+            self._build = self.store_build()
+            self.store.recover(self._build.plan.keys)
+            self._erase()
+        self.store.note_refresh(self.refresh_s)
+        if self.store.ledger.notes().get(TRAINING) and not isinstance(self._learner, UnlearnKitError):
+            # If another process is at it, it is not undone.
+            with suppress(StoreInUseError):
+                self._warn(self._repair(wait=False))
+        return self
+
+    def move(self, store: Store) -> None:
+        """Write the model, which is in memory, into a store, and go on there.
+
+        Raises
+        ------
+        StoreInUseError
+            If there is one already.
+        """
+        with self.store.at_rest():
+            self._build = keep_whole(store, self._blueprint, self._build, self.store)
+            self.store = store
+            self._epoch = store.ledger.epoch
+            self._serve()
+
+    def store_build(self) -> Build:
+        """The build that the ledger describes."""
+        return Build.of(self._context, self.store.records(self.schema, self.config.n_shards, self.config.n_slices))
+
+    def refresh(self) -> None:
+        """Take over what other processes have changed, if it was last looked at more than `refresh_s` ago."""
+        if self.store.durable and time.monotonic() - self._looked >= self.refresh_s:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Take over what other processes have changed."""
+        if not self.store.durable:
+            return
+        for attempt in range(_ATTEMPTS):
+            with self._swap:
+                looked, epoch = time.monotonic(), self.store.ledger.epoch
+                if epoch != self._epoch:
+                    try:
+                        self._build = self.store_build()
+                        self._serve()
+                    except StateError:
+                        # What was read may have been purged while it was read.
+                        if attempt + 1 == _ATTEMPTS or self.store.ledger.epoch == epoch:
+                            raise
+                        continue
+                self._epoch, self._looked = epoch, looked
+                return
+
+    def _serve(self) -> None:
+        """Swap in a snapshot of what is stored of the build.
 
         Raises
         ------
         StateError
             If a stored state is damaged. Its shard abstains; what it served before is swapped out all the same.
         """
+        if isinstance(self._learner, UnlearnKitError):
+            return
         damaged: StateError | None = None
-        with self._lock:
-            plan = self._build.plan
+        with self._swap:
+            build, stored = self._build, self.store.ledger.checkpoints()
             old = getattr(self, "_snapshot", None)
-            constituents = list(old.constituents) if old is not None else [None] * self.config.n_shards
-            for shard in shards:
-                constituents[shard] = None
+            serving = old.constituents if old is not None else (None,) * self.config.n_shards
+            constituents: list[Any] = []
+            for steps, now_serving in zip(build.plan.shards, serving, strict=True):
                 try:
-                    constituents[shard] = open_constituent(self.learner, self.store, plan.shards[shard])
+                    constituents.append(open_constituent(self._learner, self.store, steps, stored, now_serving))
                 except StateError as error:
+                    constituents.append(None)
                     damaged = error
             snapshot = Snapshot(
-                self.learner,
+                self._learner,
                 self.config.aggregation,
                 None if self.schema.classes is None else len(self.schema.classes),
                 tuple(constituents),
                 None,
             )
-            self._snapshot = replace(snapshot, prior=self._prior()) if snapshot.all_abstain else snapshot
+            self._snapshot = replace(snapshot, prior=self._prior(build)) if snapshot.all_abstain else snapshot
         if damaged is not None:
             raise damaged
 
-    def _prior(self) -> FloatArray | None:
+    def _prior(self, build: Build) -> FloatArray | None:
         """Class frequencies, or the mean of the targets, of the remaining records."""
         if self.config.when_isolated != "prior":
             return None
-        active = [r for r in self._build.records if r.n_active]
-        if not active:
+        pairs = [build.records.targets(shard) for shard in range(self.config.n_shards)]
+        y = np.concatenate([targets for targets, _ in pairs])
+        if not len(y):
             return None
-        y = np.concatenate([r.y[: r.n_active] for r in active])
-        weight = np.concatenate([np.ones(r.n_active) if r.weight is None else r.weight[: r.n_active] for r in active])
+        weight = np.concatenate([np.ones(len(targets)) if w is None else w for targets, w in pairs])
         if self.schema.classes is None:
             return np.asarray(np.average(y, axis=0, weights=weight))
         frequencies = np.bincount(y, weights=weight, minlength=len(self.schema.classes))
@@ -225,130 +348,113 @@ class SisaEnsemble:
 
     def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
         """Forget all records of these ids; see `SISAClassifier.forget`."""
-        with self._lock:
-            removal = self._eraser.removal(self._build, ids, missing)
-            receipt = self._isolate(removal)
-        if receipt.repaired_at is not None:
-            _notify("unlearnkit_request_done", receipt=receipt)
-        elif repair:
-            self._leave_out(self._repair(without=frozenset(self._untrainable)))
-        return self.receipt(receipt.request_id)
-
-    def _isolate(self, removal: Removal) -> Receipt:
-        """Phase 1: from here on nothing served or stored was influenced by the records."""
-        before = self.model_digest
-        plan = removal.build.plan
-        sequence = len(self.store.ledger.requests()) + 1
-        destroyed = sum(key in self.store for key in self._build.plan.keys - plan.keys)
-        receipt = Receipt(
-            request_id=sequence,
-            n_ids=removal.n_ids,
-            n_records=removal.n_records,
-            already_forgotten=removal.already,
-            skipped=removal.skipped,
-            shards=removal.first_slices,
-            steps_total=len(plan.keys),
-            states_destroyed=destroyed,
-            digest_before=before,
-            isolated_at=now(),
-        )
-        self.store.replan(plan.keys, Request(sequence, removal.pseudonyms, receipt.facts()))
-        self._build = removal.build
-        for shard in removal.first_slices:
-            self._untrainable.pop(shard, None)
-        self._serve(removal.first_slices)
-        # Only now is it true.
-        self.store.ledger.update(sequence, {"isolated_at": now().isoformat()}, None)
-        self._finish()
+        with self.store.at_rest():
+            self._sync()
+            request, _ = self._eraser.removal(self._build, ids, missing)
+            (sequence,) = self.store.ledger.submit([request])
+            self._erase()
+        if repair and self.receipt(sequence).repaired_at is None:
+            self._warn(self._repair(without=frozenset(self._untrainable)))
         return self.receipt(sequence)
+
+    def _erase(self) -> None:
+        """Isolate and purge all that was received: from here on nothing served or stored was influenced by it."""
+        with self.store.at_rest():
+            eraser = self._eraser
+            self._build, changed = eraser.isolate(self._build)
+            if changed or not hasattr(self, "_snapshot"):
+                # Only once it is swapped out is it isolated here.
+                self._serve()
+            self._build = eraser.purge(self._build)
+            finished = self._finish()
+            self._epoch = self.store.ledger.epoch
+        _notify_done(finished)
+
+    def _finish(self) -> list[Request]:
+        rebuilt: list[int] = self.store.ledger.notes().get(REBUILT, [])
+        return self._eraser.finish(self._build.plan, rebuilt)
 
     def receipt(self, sequence: int) -> Receipt:
         """The receipt of a request as it stands now."""
-        return Receipt.of(self.store.ledger.requests()[sequence - 1])
+        return Receipt.of(self.store.ledger.request(sequence))
+
+    def receipts(self) -> tuple[Receipt, ...]:
+        """The receipts of all requests, oldest first."""
+        return tuple(Receipt.of(request) for request in self.store.ledger.requests())
 
     # -- repair --------------------------------------------------------------------------------------------------
 
     def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
         """Train what is missing; see `SISAClassifier.repair`."""
-        due = [r.sequence for r in self.store.ledger.requests() if r.repaired_at is None]
-        if rebuild:
-            self._discard_unusable_states()
+        self.learner  # noqa: B018 - without it there is nothing to repair with
+        with self.store.at_rest():
+            self._sync()
+            self._erase()
+            due = [request.sequence for request in self.store.ledger.requests(*UNFINISHED)]
+            if rebuild:
+                self._discard_unusable_states()
         failures = self._repair()
         if failures:
             raise next(iter(failures.values()))
         return tuple(self.receipt(sequence) for sequence in due)
 
-    def _repair(self, without: frozenset[int] = frozenset()) -> dict[int, TrainingError]:
+    def _repair(self, without: frozenset[int] = frozenset(), *, wait: bool = True) -> dict[int, TrainingError]:
         """Train what is missing, except in shards known to be untrainable, and close the requests that were due."""
-        with self._repair_lock:
+        with self.store.locks.repairer(wait=wait):
             finished = None
             # A request that comes in while steps are trained changes the build: then there is more to do.
             while finished is None:
-                build = self._build
+                with self.store.at_rest():
+                    self._sync()
+                    build = self._build
                 try:
                     failures = self._train("Repairing", build, without & self._untrainable.keys())
                 except BaseException:
                     # What was trained before the interruption serves.
-                    self._serve(range(self.config.n_shards))
+                    self._serve()
                     raise
                 finished = self._close(build, failures, without)
-        for receipt in finished:
-            _notify("unlearnkit_request_done", receipt=receipt)
+        _notify_done(finished)
         return failures
 
     def _close(
         self, build: Build, failures: Mapping[int, TrainingError], without: frozenset[int]
-    ) -> list[Receipt] | None:
+    ) -> list[Request] | None:
         """Serve what was trained and close the requests that are done; None if the build is no longer current."""
-        with self._lock:
-            if build is not self._build:
+        with self.store.at_rest():
+            if self.store.ledger.keys() != build.plan.keys:
                 return None
-            left = {shard: reason for shard, reason in self._untrainable.items() if shard in without}
-            self._untrainable = left | {shard: _reason(error) for shard, error in failures.items()}
-            self._serve(range(self.config.n_shards))
+            self._sync()
+            self._note_untrainable(failures, without)
+            self._serve()
             finished = self._finish()
-            self._rebuilt = ()
+            if self.store.ledger.notes().get(REBUILT):
+                self.store.apply(Change(notes={REBUILT: []}))
+            self._settled()
+            self._epoch = self.store.ledger.epoch
             return finished
 
     def _discard_unusable_states(self) -> None:
         """Drop all states of shards that have a damaged one, or would train on from another environment's."""
-        with self._lock:
-            plan = self._build.plan
-            stale = {s for s, steps in enumerate(plan.shards) if self._is_foreign(steps) or self._is_damaged(steps)}
-            if stale:
-                self.store.replan(Plan(tuple(() if s in stale else p for s, p in enumerate(plan.shards))).keys)
-                self.store.replan(plan.keys)
-                self._rebuilt = tuple(sorted(stale))
+        plan, stored = self._build.plan, self.store.ledger.checkpoints()
+        damaged = self._damaged(stored)
+        stale = {
+            s
+            for s, steps in enumerate(plan.shards)
+            if self._is_foreign(steps, stored) or any(step.key in damaged for step in steps)
+        }
+        if stale:
+            self.store.apply(Change(notes={REBUILT: sorted(stale)}))
+            self.store.replan(Plan(tuple(() if s in stale else p for s, p in enumerate(plan.shards))).keys)
+            self.store.replan(plan.keys)
 
-    def _is_foreign(self, steps: tuple[PlannedStep, ...]) -> bool:
+    def _is_foreign(self, steps: tuple[PlannedStep, ...], stored: Mapping[str, Checkpoint]) -> bool:
         current = self.config.environment_digest
-        stored = (c for step in steps if (c := self.store.ledger.checkpoint(step.key)) is not None)
-        return bool(self.store.missing(steps)) and any(c.environment != current for c in stored)
+        found = (stored[step.key] for step in steps if step.key in stored)
+        return bool(missing(steps, stored)) and any(checkpoint.environment != current for checkpoint in found)
 
-    def _is_damaged(self, steps: tuple[PlannedStep, ...]) -> bool:
-        return any(step.key in self.store and not self.store.is_whole(step.key) for step in steps)
-
-    def _finish(self) -> list[Receipt]:
-        """Close the requests whose shards are whole again."""
-        degraded = set(self.degraded_shards)
-        finished = []
-        for request in self.store.ledger.requests():
-            shards = {int(shard) for shard in request.facts["shards"]}
-            if request.repaired_at is None:
-                facts: dict[str, Any] = {"steps_retrained": self._retrained.get(request.sequence, 0)}
-                waiting = degraded & shards
-                facts["untrainable_shards"] = {
-                    str(s): self._untrainable[s] for s in sorted(waiting) if s in self._untrainable
-                }
-                facts["rebuilt_shards"] = [s for s in self._rebuilt if s in shards]
-                done = not waiting
-                if done:
-                    facts["digest_after"] = self.model_digest
-                    self._retrained.pop(request.sequence, None)
-                updated = self.store.ledger.update(request.sequence, facts, now().isoformat() if done else None)
-                if done:
-                    finished.append(Receipt.of(updated))
-        return finished
+    def _damaged(self, stored: Mapping[str, Checkpoint]) -> set[str]:
+        return {key for key, checkpoint in stored.items() if not self.store.is_whole(checkpoint)}
 
     # -- look ----------------------------------------------------------------------------------------------------
 
@@ -370,26 +476,29 @@ class SisaEnsemble:
     @property
     def degraded_shards(self) -> tuple[int, ...]:
         """Shards with steps that are not trained (again)."""
-        return tuple(s for s, steps in enumerate(self._build.plan.shards) if self.store.missing(steps))
+        stored = self.store.ledger.checkpoints()
+        return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing(steps, stored))
 
     @property
     def model_digest(self) -> str:
         """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-        return model_digest(self.config, self.schema, states_of(self._build.plan, self.store))
+        return self._eraser.digest(self._build.plan, self.store.ledger.checkpoints())
 
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
-        with self._lock:
-            removal = self._eraser.removal(self._build, ids, "raise")
-        plan = removal.build.plan
-        hopeless = self._untrainable.keys() - removal.first_slices.keys()
+        with self.store.at_rest():
+            self._sync()
+            _, removal = self._eraser.removal(self._build, ids)
+            stored = self.store.ledger.checkpoints()
+        plan, first = removal.build.plan, removal.removed.first
+        hopeless = self._untrainable.keys() - first.keys()
         trainable = (shard for s, shard in enumerate(plan.shards) if s not in hopeless)
-        steps = [s for shard in trainable for s in self.store.missing(shard)]
-        abstaining = tuple(s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in self.store)
+        steps = [s for shard in trainable for s in missing(shard, stored)]
+        abstaining = tuple(s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in stored)
         total = sum(s.step.epochs * s.n for s in plan)
         return Estimate(
-            n_records=removal.n_records,
-            shards=removal.first_slices,
+            n_records=removal.removed.n_records,
+            shards=first,
             n_steps=len(steps),
             steps_total=len(plan.keys),
             cost_share=float(sum(s.step.epochs * s.n for s in steps) / total) if total else 0.0,
@@ -397,27 +506,56 @@ class SisaEnsemble:
             chance_all_abstain=float(len(abstaining) == self.config.n_shards),
         )
 
-    def verify(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, ids: Any = None) -> VerifyReport:
+    def verify(
+        self,
+        X: Any = None,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        shards: Collection[int] | None = None,
+    ) -> VerifyReport:
         """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
         if X is None and not (y is None and sample_weight is None and ids is None):
             raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
-        with self._lock:
+        with self.store.at_rest():
             # A request that comes in while it rebuilds must not look like a fault.
-            own, store = self._build, copy(self.store)
-        other = own
+            self._sync()
+            own, stored = self._build, self.store.ledger.checkpoints()
+            damaged = self._damaged(stored)
+            forgotten = self._eraser.forgotten_in(own.records)
+        records: Records = own.records
         if X is not None:
-            records = self._ingest(X, y, sample_weight, ids).records
-            other = Build(records, plan_all(self._context, records))
-        rebuilt = StateStore()
-        rebuilt.replan(other.plan.keys)
-        with progress("Verifying", len(other.plan.keys), shown=self.config.verbose > 0) as advance:
-            self._builder.build(other, rebuilt, lambda *_: advance(1))
-        return compare(self.config, self.schema, own.plan, store, states_of(other.plan, rebuilt))
+            records = self._records(self._ingest(X, y, sample_weight, ids))
+        chosen = None if shards is None else tuple(sorted(set(shards)))
+        own_plan, plan = (_only(p, chosen) for p in (own.plan, Build.of(self._context, records).plan))
+        rebuilt = Store()
+        rebuilt.replan(plan.keys)
+        with progress("Verifying", len(plan.keys), shown=self.config.verbose > 0) as advance:
+            self._builder.build(Build(records, plan), rebuilt, lambda *_: advance(1))
+        theirs = states_of(plan, rebuilt.ledger.checkpoints())
+        report = compare(self._blueprint, own_plan, stored, damaged, theirs)
+        return replace(report, exact=report.exact and not forgotten, forgotten_rows=forgotten, shards=chosen)
+
+
+_ATTEMPTS = 5
+
+
+def _only(plan: Plan, shards: Collection[int] | None) -> Plan:
+    """The plan of these shards alone."""
+    if shards is None:
+        return plan
+    return Plan(tuple(steps if s in shards else () for s, steps in enumerate(plan.shards)))
 
 
 def _reason(error: TrainingError) -> str:
     """Why a shard cannot be trained, without the framework's own words: they may quote a value."""
     return f"{error.cause} in the step of slice {error.slice}"
+
+
+def _notify_done(finished: list[Request]) -> None:
+    for request in finished:
+        _notify("unlearnkit_request_done", receipt=Receipt.of(request))
 
 
 def _notify(hook: str, **facts: Any) -> None:

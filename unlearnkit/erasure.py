@@ -1,67 +1,98 @@
-"""Erasure: from the ids of a request to the rows that go and the build that is left. Changes nothing."""
+"""Erasure: what happens to a request from its receipt to the signed statement that nothing is left.
+
+::
+
+    received   durable; nobody has looked for the records yet
+    isolated   the plan is that of the remaining records: no state that the others have influenced is in it
+    purged     the rows are out of the stored data, those states and their keys are destroyed: forgotten
+    repaired   the missing steps are trained again
+
+Every arrow is one ledger transaction, so whoever opens the store next can go on from there. Nothing here needs the
+learner: a request can be carried out where the framework is not even installed.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from unlearnkit.addresses import Addresses
 from unlearnkit.build import Build
-from unlearnkit.errors import ParameterError, UnknownRecordError
-from unlearnkit.ids import as_list, coerce_request
-from unlearnkit.ingest import handle_hashes
-from unlearnkit.ledger import Ledger
-from unlearnkit.partition import Partition
-from unlearnkit.plan import Context, PlannedStep, plan_records
-from unlearnkit.schema import Schema
-from unlearnkit.typing import BoolArray
+from unlearnkit.config import Blueprint
+from unlearnkit.errors import ParameterError, StoreError, UnknownRecordError
+from unlearnkit.ids import as_list
+from unlearnkit.ledger import (
+    ISOLATED,
+    PURGED,
+    RECEIVED,
+    REJECTED,
+    REPAIRED,
+    Cell,
+    Change,
+    Checkpoint,
+    Item,
+    Request,
+)
+from unlearnkit.plan import Plan, missing, plan_shard
+from unlearnkit.records import Records, Removed
+from unlearnkit.signing import envelope_digest
+from unlearnkit.statements import Kind, sign, statement_of
+from unlearnkit.store import CHAIN, UNTRAINABLE, Store, now
+from unlearnkit.stored import StoredRecords
+from unlearnkit.verification import model_digest, states_of
+
+_NO_RECORD = "no record of this model has any of its ids"
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What a request comes to: the rows to take out, and the build without them."""
+    """What a request comes to.
 
-    rows: dict[int, BoolArray]
-    n_ids: int
+    Attributes
+    ----------
+    build : Build
+        Without the records.
+    removed : Removed
+    pseudonyms : frozenset of str
+        Of the ids that had records.
+    already : int
+        Ids that were forgotten before.
+    unknown : tuple of Item
+        Ids that no record has and none ever had.
+    """
+
+    build: Build
+    removed: Removed
     pseudonyms: frozenset[str]
     already: int
-    skipped: tuple[int, ...]
-    build: Build
-    first_slices: dict[int, int]
-
-    @property
-    def n_records(self) -> int:
-        """Rows to take out."""
-        return sum(int(rows.sum()) for rows in self.rows.values())
+    unknown: tuple[Item, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Eraser:
-    """Finds what a request comes to.
+    """Carries out requests on the model of a store.
 
     Attributes
     ----------
-    partition : Partition
-    schema : Schema
-        Whether records have ids, or are addressed by handle, and of which type.
-    context : Context
-    ledger : Ledger
-        Knows what was forgotten before.
-    pseudonym_key : bytes
-        Without it nobody can tell whose a pseudonym is.
+    store : Store
+    blueprint : Blueprint
     """
 
-    partition: Partition
-    schema: Schema
-    context: Context
-    ledger: Ledger
-    pseudonym_key: bytes = field(repr=False)
+    store: Store
+    blueprint: Blueprint
 
-    def removal(self, build: Build, ids: Any, missing: str) -> Removal:
-        """The rows of a request, and the build without them.
+    @property
+    def addresses(self) -> Addresses:
+        """From ids to addresses."""
+        schema = self.blueprint.schema
+        return Addresses(self.blueprint.partition, self.store.secrets, schema.id_type, schema.explicit_ids)
+
+    # -- received ------------------------------------------------------------------------------------------------
+
+    def removal(self, build: Build, ids: Any, missing: str = "raise") -> tuple[Request, Removal]:
+        """The request for these ids, not yet recorded, and what it comes to. Changes nothing.
 
         Parameters
         ----------
@@ -77,65 +108,282 @@ class Eraser:
         if missing not in ("raise", "ignore"):
             raise ParameterError(f'missing={missing!r} is neither "raise" nor "ignore"; nothing was changed.')
         ids = as_list(ids)
-        wanted = coerce_request(ids, self.schema.id_type)
-        hashes, shards = self._addresses(wanted)
-        rows, found = _find(build, hashes, shards)
-        pseudonyms = [self._pseudonym(item) for item in wanted]
-        forgotten = self.ledger.forgotten(pseudonyms)
-        absent = {item for item, h in zip(wanted, hashes, strict=True) if h not in found}
-        already = {item for item, p in zip(wanted, pseudonyms, strict=True) if item in absent and p in forgotten}
-        unknown = absent - already
-        positions = self._positions(ids, unknown)
-        if unknown and missing == "raise":
+        items = self.addresses.items(ids)
+        request = self.store.request(items, search=self.addresses.shards(ids))
+        removal = self.remove(build, request)
+        if not removal.unknown:
+            return request, removal
+        positions = self.addresses.positions(ids, removal.unknown)
+        if missing == "raise":
             raise UnknownRecordError(
-                f"{len(unknown)} of {len(wanted)} ids belong to no record of this model (positions in the request: "
-                f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
+                f"{len(removal.unknown)} of {len(items)} ids belong to no record of this model (positions in the "
+                f"request: {_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip "
+                "them."
             )
-        removed = frozenset(p for item, p in zip(wanted, pseudonyms, strict=True) if item not in absent)
-        left, first = self._without(build, rows)
-        return Removal(rows, len(wanted), removed, len(already), positions, left, first)
+        known = tuple(item for item in items if item not in set(removal.unknown))
+        return replace(request, items=known, facts=request.facts | {"skipped": list(positions)}), removal
 
-    def _addresses(self, wanted: list[bytes]) -> tuple[list[bytes], list[int]]:
-        """The keyed hash of each id, and the shards where they may be."""
-        if self.schema.explicit_ids:
-            places = self.partition.place(wanted)
-            return [rid.tobytes() for rid in places.rid], np.unique(places.shard).tolist()
-        handles = handle_hashes(wanted, self.partition)
-        return [handle.tobytes() for handle in handles], list(range(self.partition.n_shards))
+    def remove(self, build: Build, request: Request) -> Removal:
+        """What a request comes to: the build without its records."""
+        shards = request.facts.get("search", range(self.blueprint.config.n_shards))
+        wanted = {bytes.fromhex(item.address): item for item in request.items}
+        found = build.records.found(wanted, shards)
+        absent = [address for address in wanted if address not in found]
+        forgotten = self._forgotten(absent)
+        records, removed = build.records.without(found, shards)
+        changed = {s: plan_shard(self.blueprint.context, s, records.facts(s)) for s in removed.touched}
+        return Removal(
+            build=Build(records, build.plan.with_shards(changed)),
+            removed=removed,
+            pseudonyms=frozenset(wanted[address].pseudonym for address in found),
+            already=len(forgotten),
+            unknown=tuple(wanted[address] for address in absent if address not in forgotten),
+        )
 
-    def _positions(self, ids: list[Any], unknown: set[bytes]) -> tuple[int, ...]:
-        if not unknown:
-            return ()
-        encoded = [coerce_request([value], self.schema.id_type)[0] for value in ids]
-        return tuple(i for i, item in enumerate(encoded) if item in unknown)
+    def _forgotten(self, addresses: Collection[bytes]) -> set[bytes]:
+        """Those of these addresses that are tombstones, under whatever pseudonym key."""
+        named = dict(zip(addresses, self.addresses.pseudonyms(list(addresses)), strict=True))
+        tombstones = self.store.ledger.forgotten(name for names in named.values() for name in names)
+        return {address for address, names in named.items() if not tombstones.isdisjoint(names)}
 
-    def _pseudonym(self, item: bytes) -> str:
-        kind = b"id:" if self.schema.explicit_ids else b"handle:"
-        return hmac.new(self.pseudonym_key, kind + item, hashlib.sha256).hexdigest()
+    def forgotten_in(self, records: Records) -> int:
+        """How many ids have records though they are tombstones. There must be none."""
+        if not self.store.ledger.tombstones():
+            return 0
+        shards = range(self.blueprint.config.n_shards)
+        return sum(len(self._forgotten(records.addresses(shard))) for shard in shards)
 
-    def _without(self, build: Build, rows: dict[int, BoolArray]) -> tuple[Build, dict[int, int]]:
-        records = list(build.records)
-        changed: dict[int, tuple[PlannedStep, ...]] = {}
-        first: dict[int, int] = {}
-        for shard, matching in rows.items():
-            active = np.flatnonzero(matching[: records[shard].n_active])
-            if len(active):
-                first[shard] = int(records[shard].slice[active].min())
-            records[shard] = records[shard].without(matching)
-            changed[shard] = plan_records(self.context, shard, records[shard])
-        return Build(tuple(records), build.plan.with_shards(changed)), first
+    # -- isolated ------------------------------------------------------------------------------------------------
+
+    def isolate(self, build: Build) -> tuple[Build, bool]:
+        """Carry out all requests that were received, in their order and in one transaction.
+
+        Returns
+        -------
+        build : Build
+            Of the records that remain. What serves the old one has to be swapped out now.
+        changed : bool
+            Whether there was any request.
+        """
+        ledger = self.store.ledger
+        received = ledger.requests(RECEIVED)
+        if not received:
+            return build, False
+        stored = ledger.checkpoints()
+        before = build.records.unsupported(self.blueprint.schema)
+        old, done = build, []
+        for request in received:
+            isolated, build = self._isolated(request, build, stored)
+            done.append(isolated)
+        if not self.store.durable:
+            # The rows went with the old value; in a store, the purge finds out.
+            gone = [entry for entry in build.records.unsupported(self.blueprint.schema) if entry not in before]
+            done = [replace(request, facts=request.facts | {"unsupported": gone}) for request in done]
+        touched = [s for s, steps in enumerate(build.plan.shards) if steps != old.plan.shards[s]]
+        untrainable = {s: why for s, why in self._untrainable().items() if int(s) not in touched}
+        rejected = [request for request in done if request.state == REJECTED]
+        statements, notes = self._signed(rejected, "rejected")
+        self.store.apply(
+            Change(
+                keys=build.plan.keys,
+                cells=_changed_cells(old, build),
+                requests=tuple(done),
+                statements=statements,
+                notes={UNTRAINABLE: untrainable} | notes,
+            )
+        )
+        return build, True
+
+    def _isolated(self, request: Request, build: Build, stored: Mapping[str, Checkpoint]) -> tuple[Request, Build]:
+        removal = self.remove(build, request)
+        if removal.unknown and len(removal.unknown) == len(request.items):
+            why = {
+                "reason": _NO_RECORD,
+                "skipped": list(range(len(request.items))),
+                "digest_before": self.digest(build.plan, stored),
+            }
+            return replace(request, state=REJECTED, items=(), facts=_public(request.facts) | why), build
+        plan = removal.build.plan
+        lost = build.plan.keys - plan.keys
+        facts = {
+            "n_records": removal.removed.n_records,
+            "already_forgotten": removal.already,
+            "skipped": request.facts.get("skipped", [request.items.index(item) for item in removal.unknown]),
+            "shards": {str(shard): first for shard, first in sorted(removal.removed.first.items())},
+            "restart_points": {str(s): _last_kept(plan, s, stored) for s in sorted(removal.removed.first)},
+            "steps_total": len(plan.keys),
+            "states_destroyed": sum(key in stored for key in lost),
+            "digest_before": self.digest(build.plan, stored),
+            "digest_isolated": self.digest(plan, stored),
+            "parameters_digest": self.blueprint.context.fingerprint,
+            "seed": self.blueprint.context.seed,
+        }
+        isolated = replace(request, state=ISOLATED, pseudonyms=removal.pseudonyms, facts=_public(request.facts) | facts)
+        return isolated, removal.build
+
+    def _untrainable(self) -> dict[str, str]:
+        found: dict[str, str] = self.store.ledger.notes().get(UNTRAINABLE, {})
+        return found
+
+    def digest(self, plan: Plan, stored: Mapping[str, Checkpoint]) -> str:
+        """The digest of the model as it is stored."""
+        return model_digest(self.blueprint.config, self.blueprint.schema, states_of(plan, stored))
+
+    # -- purged --------------------------------------------------------------------------------------------------
+
+    def purge(self, build: Build) -> Build:
+        """Destroy what isolated requests have left in the store, and sign that it is done.
+
+        Returns
+        -------
+        Build
+            Its records read from the new blocks.
+
+        Warns
+        -----
+        RuntimeWarning
+            If a reader of the ledger stands in the way. The requests stay isolated, and are purged by the next call.
+        """
+        isolated = self.store.ledger.requests(ISOLATED)
+        if not isolated:
+            return build
+        if not self.store.durable:
+            self.store.apply(Change(requests=tuple(self._purged(request, {}) for request in isolated)))
+            return build
+        isolated, build = self._rewrite(isolated, build)
+        self.store.sweep()
+        listed = sum(1 for _ in self.store.blobs.names())
+        if self.store.orphans():
+            raise StoreError(
+                "Blobs of forgotten records are still listed after their deletion; the request stays open, and is "
+                "tried again when the store is opened next. Is another program restoring files there?"
+            )
+        if not self.store.ledger.settle():
+            warnings.warn(
+                "A reader keeps old pages of the ledger in use, so the purge is not complete: the request stays open "
+                "and is tried again when the store is opened next. What is served is free of the records already.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return build
+        facts = {
+            "purge_check": f"All {listed} blobs were listed after the deletion: the ledger refers to each of them, and "
+            "to no other. Its log was truncated.",
+            "copies": list(self.store.declared.copies),
+            "environment": self.store.environment(),
+        }
+        purged = [self._purged(request, facts) for request in isolated]
+        statements, notes = self._signed(purged, "purged")
+        purged = [
+            replace(request, facts=request.facts | {"purge_statement": envelope_digest(statement)})
+            for request, statement in zip(purged, statements, strict=True)
+        ]
+        self.store.apply(Change(requests=tuple(purged), statements=statements, notes=notes))
+        return build
+
+    def _rewrite(self, isolated: tuple[Request, ...], build: Build) -> tuple[tuple[Request, ...], Build]:
+        """Put the rows that remain into new blocks, and let go of the old ones and of the items."""
+        records = build.records
+        assert isinstance(records, StoredRecords)
+        schema, at = self.blueprint.schema, now().isoformat()
+        before = records.unsupported(schema)
+        cells = self.store.put_cells(records.rewritten())
+        fresh = StoredRecords(
+            self.store.blobs,
+            (records.cells | {(cell.shard, cell.slice): cell for cell in cells}).values(),
+            schema,
+            records.n_shards,
+            records.n_slices,
+        )
+        found = {
+            "blocks_destroyed": sum(len(records.cells[cell.shard, cell.slice].parts) for cell in cells),
+            "unsupported": [entry for entry in fresh.unsupported(schema) if entry not in before],
+        }
+        # A purge that was cut short has told all this before.
+        isolated = tuple(
+            replace(r, items=(), facts=found | {"isolated_at": at} | r.facts | (found if r.items else {}))
+            for r in isolated
+        )
+        self.store.apply(Change(cells=cells, requests=isolated))
+        return isolated, Build(fresh, build.plan)
+
+    def _purged(self, request: Request, facts: Mapping[str, Any]) -> Request:
+        at = now().isoformat()
+        known = {"isolated_at": at} | request.facts | dict(facts) | {"purged_at": at}
+        known["readers_refreshed_by"] = self.store.refreshed_by(known["isolated_at"])
+        return replace(request, state=PURGED, items=(), facts=known)
+
+    # -- repaired ------------------------------------------------------------------------------------------------
+
+    def finish(self, plan: Plan, rebuilt: Collection[int] = ()) -> list[Request]:
+        """Close the purged requests whose shards are whole again, and give them."""
+        ledger = self.store.ledger
+        purged = ledger.requests(PURGED)
+        if not purged:
+            return []
+        stored = ledger.checkpoints()
+        degraded = {s for s, steps in enumerate(plan.shards) if missing(steps, stored)}
+        untrainable = self._untrainable()
+        digest = self.digest(plan, stored)
+        open_, closed = [], []
+        for request in purged:
+            shards = {int(shard): first for shard, first in request.facts["shards"].items()}
+            waiting = degraded & shards.keys()
+            facts = {
+                "steps_retrained": _retrained(plan, shards, stored, rebuilt),
+                "untrainable_shards": {str(s): untrainable[str(s)] for s in sorted(waiting) if str(s) in untrainable},
+                "rebuilt_shards": sorted(set(rebuilt) & shards.keys()),
+            }
+            if not waiting:
+                facts |= {"digest_after": digest, "repaired_at": now().isoformat()}
+                closed.append(replace(request, state=REPAIRED, facts=request.facts | facts))
+            elif request.facts | facts != request.facts:
+                open_.append(replace(request, facts=request.facts | facts))
+        if closed or open_:
+            statements, notes = self._signed(closed, "repaired")
+            self.store.apply(Change(requests=(*open_, *closed), statements=statements, notes=notes))
+        return closed
+
+    def _signed(self, requests: Iterable[Request], kind: Kind) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """A signed statement on each request, in the chain of all; and where the chain is then."""
+        if not self.store.durable:
+            return (), {}
+        chain = self.store.ledger.notes().get(CHAIN, {"number": 0, "digest": None})
+        number, previous = chain["number"], chain["digest"]
+        envelopes = []
+        for request in requests:
+            number += 1
+            envelopes.append(sign(statement_of(request, kind, number, previous), self.store.secrets))
+            previous = envelope_digest(envelopes[-1])
+        return tuple(envelopes), {CHAIN: {"number": number, "digest": previous}} if envelopes else {}
 
 
-def _find(build: Build, hashes: list[bytes], shards: list[int]) -> tuple[dict[int, BoolArray], set[bytes]]:
-    """The matching rows of each shard that has any, and the hashes that were matched."""
-    keys, rows, found = set(hashes), {}, set()
-    for shard in shards:
-        records = build.records[shard]
-        matching = records.matching(keys)
-        if matching.any():
-            rows[shard] = matching
-            found |= records.keys(matching)
-    return rows, found
+def _public(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts without what only served to find the records."""
+    return {name: value for name, value in facts.items() if name != "search"}
+
+
+def _changed_cells(old: Build, new: Build) -> tuple[Cell, ...]:
+    if not isinstance(new.records, StoredRecords) or not isinstance(old.records, StoredRecords):
+        return ()
+    before = old.records.cells
+    return tuple(cell for place, cell in new.records.cells.items() if cell != before[place])
+
+
+def _last_kept(plan: Plan, shard: int, stored: Mapping[str, Checkpoint]) -> int:
+    """The last slice of a shard whose state stays, or -1."""
+    steps = plan.shards[shard]
+    kept = steps[: len(steps) - len(missing(steps, stored))]
+    return kept[-1].slice if kept else -1
+
+
+def _retrained(plan: Plan, shards: Mapping[int, int], stored: Collection[str], rebuilt: Collection[int]) -> int:
+    """The steps of the plan that had to be trained again because of these shards' first affected slices."""
+    return sum(
+        step.key in stored and (step.slice >= first or shard in rebuilt)
+        for shard, first in shards.items()
+        for step in plan.shards[shard]
+    )
 
 
 def _some(positions: tuple[int, ...], limit: int = 10) -> str:

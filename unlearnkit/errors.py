@@ -5,7 +5,8 @@
     UnlearnKitError
     ├── DataError (ValueError)              rows, targets, weights or ids that cannot be used
     │   ├── DataTypeError (TypeError)       ... because they are of the wrong kind
-    │   └── SchemaError                     ... because they do not fit the schema of the model
+    │   ├── SchemaError                     ... because they do not fit the schema of the model
+    │   └── ForgottenRecordError            ... because they belong to ids that the store has forgotten
     ├── UnknownRecordError (LookupError)    an id that no record of the model has
     ├── ParameterError (ValueError)         an option of the estimator that makes no sense
     │   └── CapabilityError                 ... that the wrapped model cannot honour exactly
@@ -16,7 +17,11 @@
     ├── TrainingError (RuntimeError)        a step failed; carries shard and slice
     ├── EnvironmentChangedError (RuntimeError)  training on would mix two environments
     ├── NoConstituentError (RuntimeError)   every shard abstains, nothing can be predicted
-    └── StateError (ValueError)             stored bytes that are not what they claim to be
+    ├── StateError (ValueError)             stored bytes that are not what they claim to be
+    ├── StoreError (RuntimeError)           a store cannot be opened, read or written
+    │   ├── StoreInUseError                 it holds another model, or another process is at work in it
+    │   └── KeyMissingError                 a secret of it is neither in its file nor in the environment
+    └── CodeNeededError (RuntimeError)      the stored model needs the user's own code: pass estimator=
 
 Each message says what was wrong, what was left unchanged, and what to do.
 """
@@ -38,6 +43,10 @@ class DataTypeError(DataError, TypeError):
 
 class SchemaError(DataError):
     """Data that does not fit the schema that the model is held to."""
+
+
+class ForgottenRecordError(DataError):
+    """Rows of ids that the store has forgotten, in data that are to be trained on."""
 
 
 class UnknownRecordError(UnlearnKitError, LookupError):
@@ -106,3 +115,19 @@ class NoConstituentError(UnlearnKitError, RuntimeError):
 
 class StateError(UnlearnKitError, ValueError):
     """Stored bytes that are not what they claim to be; nothing in them was executed."""
+
+
+class StoreError(UnlearnKitError, RuntimeError):
+    """A store that cannot be opened, read or written; what was acknowledged before is as it was."""
+
+
+class StoreInUseError(StoreError):
+    """A store that holds another model, or that another process is at work in."""
+
+
+class KeyMissingError(StoreError):
+    """A secret of a store that is neither in its file nor in the environment."""
+
+
+class CodeNeededError(UnlearnKitError, RuntimeError):
+    """A stored model that needs code of the user's own, or was trained with other code than is here."""

@@ -1,7 +1,8 @@
-"""The scikit-learn faces of the ensemble: `SISAClassifier`, `SISARegressor` and `wrap`."""
+"""The scikit-learn faces of the ensemble: `SISAClassifier`, `SISARegressor`, `wrap` and `load`."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -9,6 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from unlearnkit import adapters
 from unlearnkit.base import SISAModel, has_probabilities
+from unlearnkit.store import Store, as_store
 from unlearnkit.typing import AnyArray, FloatArray, Task
 
 
@@ -34,6 +36,8 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         Hold the data to this schema; None takes it from the first data.
     adapter : str or None
         Take this adapter whatever others claim.
+    store : path, Store or None
+        Where the model lives: a folder, or a `Store`. None: in memory. A store holds one model and its life.
     when_isolated : {"raise", "prior"}
         When every shard abstains, raise `NoConstituentError` or predict the class frequencies of what is left.
     n_jobs : int or None
@@ -164,3 +168,57 @@ def wrap(model: Any, **options: Any) -> SISAClassifier | SISARegressor:
     """
     task = adapters.resolve(model, options.get("adapter")).capabilities.task
     return SISAClassifier(model, **options) if task == "classification" else SISARegressor(model, **options)
+
+
+def load(
+    path: str | os.PathLike[str] | Store, *, estimator: Any = None, refresh_s: float = 1
+) -> SISAClassifier | SISARegressor:
+    """Open a model that lives in a store, and finish what a process that died has left undone.
+
+    Nothing in a store can execute code, and nothing is imported by a name that is found there.
+
+    Parameters
+    ----------
+    path : path or Store
+    estimator : object or None
+        The wrapped model, or the whole estimator, where it has code of your own in it: a torch module, a custom
+        transformer, a function. It must be what the store was fitted with.
+    refresh_s : float
+        How often, at most, predictions look whether another process has changed the store. Receipts name the longest
+        that any reader has asked for.
+
+    Returns
+    -------
+    SISAClassifier or SISARegressor
+        As fitted.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it holds no model.
+    KeyMissingError
+        If its secrets are neither in their files nor in the environment.
+    CodeNeededError
+        If `estimator` is not what the store was fitted with. Without it, what needs the code raises this error, and
+        forgetting works all the same.
+    StateError
+        If something in the store is damaged.
+    """
+    store = as_store(path)
+    settings = store.settings()
+    own: Any = estimator if isinstance(estimator, SISAModel) else None
+    remembered = settings["estimator"]
+    kind = SISAClassifier if remembered["task"] == "classification" else SISARegressor
+    rule = settings["aggregation"]
+    found = kind(
+        own.estimator if own is not None else estimator,
+        n_shards=settings["n_shards"],
+        n_slices=settings["n_slices"],
+        aggregation=own.aggregation if own is not None else rule,
+        adapter=remembered["adapter"],
+        store=path,
+        when_isolated=settings["when_isolated"],
+        random_state=settings["random_state"],
+    )
+    found._open(store, given=estimator is not None, refresh_s=refresh_s)  # noqa: SLF001
+    return found

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 from unlearnkit.errors import ParameterError
 
 NEUTRAL = frozenset({"verbose", "n_jobs"})
+MAX_DEPTH = 100
+"""Levels of parameters within parameters, far above what any model has."""
 _LIBRARY_PATHS = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *site.getsitepackages()})
 
 
@@ -45,9 +48,37 @@ def fingerprint(model: object, *, neutral: Iterable[str] = NEUTRAL) -> str:
     False
     """
     digest = hashlib.sha256()
-    for token in _describe(model, frozenset(neutral), "model"):
+    for token in _describe(model, _Walk(frozenset(neutral), lambda code, _: code_identity(code)), "model"):
         digest.update(len(token).to_bytes(8, "big") + token)
     return digest.hexdigest()
+
+
+def refuse_unimportable(model: object) -> None:
+    """Raise for functions and classes that no other process can name: what a store is to be trained on by.
+
+    Looked for in all parameters of `model`, also inside partial functions, closures and the steps of pipelines.
+
+    Raises
+    ------
+    ParameterError
+        Says where there is a lambda, or a function or class that was defined inside a function.
+    """
+    for _ in _describe(model, _Walk(NEUTRAL, _importable), "model"):
+        pass
+
+
+def _importable(code: Callable[..., Any] | type, where: str) -> bytes:
+    name = code.__qualname__
+    if "<" not in name:
+        return name.encode()
+    if name.endswith("<lambda>"):
+        what = "a lambda, which has no importable name"
+    else:
+        what = f"{name.rpartition('.')[2]!r}, which was defined inside a function and has no importable name"
+    raise ParameterError(
+        f"{where} is {what}, so a stored model could not be told from another; nothing was written. Give a function "
+        "or class defined at the top of a module."
+    )
 
 
 def code_identity(code: Callable[..., Any] | type) -> bytes:
@@ -101,19 +132,50 @@ def _compiled(code: object) -> Iterator[bytes]:
                 yield from _compiled(member)
 
 
-def _describe(  # noqa: C901, PLR0912 - one branch for each kind of value
-    value: object, neutral: frozenset[str], where: str
+@dataclass(frozen=True)
+class _Walk:
+    """What one walk over parameters needs to know at each of them.
+
+    Attributes
+    ----------
+    neutral : frozenset of str
+        Parameters that are left out.
+    identify : callable
+        ``identify(code, where) -> bytes``, for each function and class.
+    path : set of int
+        The ids of the values that the present one is part of.
+    """
+
+    neutral: frozenset[str]
+    identify: Callable[[Any, str], bytes]
+    path: set[int] = field(default_factory=set)
+
+
+def _describe(value: object, walk: _Walk, where: str) -> Iterator[bytes]:
+    if id(value) in walk.path or len(walk.path) > MAX_DEPTH:
+        msg = (
+            f"{where[:200]} is part of itself, or more than {MAX_DEPTH} levels deep, which has no stable description. "
+            "Give plain values instead; nothing was changed."
+        )
+        raise ParameterError(msg)
+    walk.path.add(id(value))
+    yield from _describe_value(value, walk, where)
+    walk.path.discard(id(value))
+
+
+def _describe_value(  # noqa: C901, PLR0912 - one branch for each kind of value
+    value: object, walk: _Walk, where: str
 ) -> Iterator[bytes]:
     kind = type(value)
     if value is None or kind in (bool, int, float, complex, str, bytes):
         yield f"{kind.__name__}:{value!r}".encode()
     elif isinstance(value, np.generic):
         # A numpy scalar means what the Python number means: a grid search hands over either.
-        yield from _describe(value.item(), neutral, where)
+        yield from _describe(value.item(), walk, where)
     elif isinstance(value, np.ndarray):
         yield f"array:{value.dtype.str}:{value.shape}".encode()
         if value.dtype.hasobject:
-            yield from _describe(value.tolist(), neutral, where)
+            yield from _describe(value.tolist(), walk, where)
         else:
             yield np.ascontiguousarray(value).tobytes()
     elif isinstance(value, np.dtype):
@@ -125,49 +187,49 @@ def _describe(  # noqa: C901, PLR0912 - one branch for each kind of value
         yield b"mapping"
         # Sorted: a dict of parameters means the same in any order.
         for key in sorted(value, key=repr):
-            yield from _describe(key, neutral, where)
-            yield from _describe(value[key], neutral, f"{where}[{key!r}]")
+            yield from _describe(key, walk, where)
+            yield from _describe(value[key], walk, f"{where}[{key!r}]")
         yield b"end"
     elif isinstance(value, list | tuple):
         yield b"sequence"
         for i, item in enumerate(value):
-            yield from _describe(item, neutral, f"{where}[{i}]")
+            yield from _describe(item, walk, f"{where}[{i}]")
         yield b"end"
     elif isinstance(value, set | frozenset):
         yield b"set"
         for item in sorted(value, key=repr):
-            yield from _describe(item, neutral, where)
+            yield from _describe(item, walk, where)
         yield b"end"
     elif isinstance(value, partial):
         yield b"partial"
         for item in (value.func, value.args, value.keywords):
-            yield from _describe(item, neutral, where)
+            yield from _describe(item, walk, where)
     elif isinstance(value, types.MethodType):
         yield b"method"
-        yield from _describe(value.__func__, neutral, where)
-        yield from _describe(value.__self__, neutral, where)
+        yield from _describe(value.__func__, walk, where)
+        yield from _describe(value.__self__, walk, where)
     elif isinstance(value, types.FunctionType | types.BuiltinFunctionType | type | np.ufunc):
-        yield from _describe_code(value, neutral, where)
+        yield from _describe_code(value, walk, where)
     else:
-        yield from _describe_object(value, neutral, where)
+        yield from _describe_object(value, walk, where)
 
 
-def _describe_code(value: Any, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+def _describe_code(value: Any, walk: _Walk, where: str) -> Iterator[bytes]:
     if isinstance(value, np.ufunc):
         yield f"ufunc:{value.__name__}".encode()
         return
-    yield b"code:" + code_identity(value)
+    yield b"code:" + walk.identify(value, where)
     owner = getattr(value, "__self__", None)
     if isinstance(value, types.BuiltinFunctionType) and not isinstance(owner, types.ModuleType):
-        yield from _describe(owner, neutral, f"{where} (its object)")
+        yield from _describe(owner, walk, f"{where} (its object)")
     cells = getattr(value, "__closure__", None) or ()
     for cell in cells:
-        yield from _describe(cell.cell_contents, neutral, f"{where} (closure)")
+        yield from _describe(cell.cell_contents, walk, f"{where} (closure)")
     if isinstance(value, types.FunctionType):
-        yield from _describe([value.__defaults__, value.__kwdefaults__], neutral, f"{where} (defaults)")
+        yield from _describe([value.__defaults__, value.__kwdefaults__], walk, f"{where} (defaults)")
 
 
-def _describe_object(value: Any, neutral: frozenset[str], where: str) -> Iterator[bytes]:
+def _describe_object(value: Any, walk: _Walk, where: str) -> Iterator[bytes]:
     """An estimator by its parameters, a plain object by its attributes."""
     if hasattr(value, "get_params"):
         state = value.get_params(deep=False)
@@ -182,9 +244,9 @@ def _describe_object(value: Any, neutral: frozenset[str], where: str) -> Iterato
             "Give a class, a function or plain values instead; nothing was changed."
         )
         raise ParameterError(msg)
-    yield b"object:" + code_identity(type(value))
+    yield b"object:" + walk.identify(type(value), where)
     for name in sorted(state):
-        if name not in neutral:
+        if name not in walk.neutral:
             yield name.encode()
-            yield from _describe(state[name], neutral, f"{where}.{name}")
+            yield from _describe(state[name], walk, f"{where}.{name}")
     yield b"end"

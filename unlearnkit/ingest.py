@@ -10,15 +10,12 @@ import numpy as np
 from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
 from unlearnkit.errors import CapabilityError, DataError, SchemaError
 from unlearnkit.frames import unknown_categories
-from unlearnkit.hashing import hash_items
 from unlearnkit.ids import INT, encode_as, encode_ids
 from unlearnkit.learner import Capabilities
-from unlearnkit.partition import ID_BYTES, Partition
+from unlearnkit.partition import Partition
 from unlearnkit.schema import Schema, infer_schema
 from unlearnkit.typing import FloatArray
 from unlearnkit.validation import is_frame
-
-_HANDLE_TAG = b"unlearnkit:hndl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def ingest(
         rid=placement.rid,
         content=content,
         u=placement.u,
-        handle=None if schema.explicit_ids else handle_hashes(encoded, partition),
+        handle=None if schema.explicit_ids else partition.handles(encoded),
         n_active=0,
     )
     return Ingested(
@@ -98,11 +95,6 @@ def ingest(
         replace(partition, id_type=schema.id_type if schema.explicit_ids else None),
         split_shards(everything, placement.shard, partition.n_shards),
     )
-
-
-def handle_hashes(handles: list[bytes], partition: Partition) -> Any:
-    """The keyed hashes by which records without ids are addressed, shape (n, 16)."""
-    return hash_items(handles, partition.secret, _HANDLE_TAG, ID_BYTES)
 
 
 def _with_rows(X: Any) -> Any:

@@ -1,17 +1,20 @@
 """The ledger: the only thing in a store that changes. A transaction in it is the only commit point.
 
-It knows which keys make up the current plan, which checkpoints exist for them, and every erasure request. It knows
-no row, no id and no feature: ids appear as pseudonyms.
+It knows which keys make up the current plan, which checkpoints exist for them, what is stored of the data, every
+erasure request and every signed statement about one. It knows no row, no id and no feature: ids appear as keyed
+hashes until the records are purged, and as pseudonyms for good.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
+
+RECEIVED, ISOLATED, PURGED, REPAIRED, REJECTED = "received", "isolated", "purged", "repaired", "rejected"
+UNFINISHED = (RECEIVED, ISOLATED, PURGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Checkpoint:
         Part name and blob name, sorted.
     environment : str
         Digest of the library versions and processor that made it.
+    parent : str or None
+        The key of the state that it was trained on from: its lineage.
     """
 
     key: str
@@ -33,6 +38,57 @@ class Checkpoint:
     slice: int
     parts: tuple[tuple[str, str], ...]
     environment: str
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What is stored of the records of one shard and slice.
+
+    Attributes
+    ----------
+    shard, slice : int
+    n : int
+        Records of positive weight that remain.
+    n_records : int
+        All records that remain.
+    digest : str
+        Of those of positive weight, as in the plan.
+    classes : tuple of int
+        The class codes among them, sorted; empty for regression.
+    parts : tuple of (str, str)
+        Part name and blob name, sorted.
+    support : tuple of (int, tuple of int)
+        For each category column, by its number, the codes that a record of the cell has, sorted.
+    stale : bool
+        The blobs still hold records that a request has removed.
+    """
+
+    shard: int
+    slice: int
+    n: int
+    n_records: int
+    digest: str
+    classes: tuple[int, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+    support: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One id of a request.
+
+    Attributes
+    ----------
+    address : str
+        Hex of the keyed hash that its records are found by.
+    pseudonym : str
+        What stands for the id for good.
+    """
+
+    address: str
+    pseudonym: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +98,49 @@ class Request:
     Attributes
     ----------
     sequence : int
-        Counted from 1.
+        Counted from 1 by the ledger; 0 before.
+    state : {"received", "isolated", "purged", "repaired", "rejected"}
+    items : tuple of Item
+        What is asked for, until the purge has destroyed it.
     pseudonyms : frozenset of str
-        Of the ids that it removed.
+        Of the ids that it removed. They are tombstones.
     facts : dict
-        The fields of its receipt, plain JSON values.
-    repaired_at : str or None
-        None while shards that it degraded wait for repair.
+        Plain JSON values: what receipts are made of.
     """
 
-    sequence: int
-    pseudonyms: frozenset[str]
+    sequence: int = 0
+    state: str = RECEIVED
+    items: tuple[Item, ...] = ()
+    pseudonyms: frozenset[str] = frozenset()
     facts: dict[str, Any] = field(default_factory=dict)
-    repaired_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction writes.
+
+    Attributes
+    ----------
+    keys : collection of str or None
+        The new plan: checkpoints outside it are dropped. None: the plan stays.
+    cells : tuple of Cell
+        In place of what was known of the same shards and slices.
+    requests : tuple of Request
+        In place of those of the same sequence; their pseudonyms become tombstones.
+    statements : tuple of str
+        Signed statements, appended to the others.
+    notes : mapping of str to JSON value
+        In place of those of the same name.
+    lifted : frozenset of str
+        Tombstones to lift: readmitted, or past their retention.
+    """
+
+    keys: Collection[str] | None = None
+    cells: tuple[Cell, ...] = ()
+    requests: tuple[Request, ...] = ()
+    statements: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    lifted: frozenset[str] = frozenset()
 
 
 class Ledger(Protocol):
@@ -62,11 +148,15 @@ class Ledger(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Goes up with every change of plan: a reader that holds another one is out of date."""
+        """Goes up with every change of the plan or of the checkpoints: who holds another one is out of date."""
         ...
 
-    def replan(self, keys: Collection[str], request: Request | None = None) -> tuple[Checkpoint, ...]:
-        """Make `keys` the plan, drop and return the checkpoints outside it, and record the request, in one go."""
+    def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
+        """Record new requests, durably when this returns, and give their sequences, in order and without a gap."""
+        ...
+
+    def apply(self, change: Change) -> tuple[Checkpoint, ...]:
+        """Write a change, all of it or nothing, and give the checkpoints that it dropped."""
         ...
 
     def commit(self, checkpoint: Checkpoint) -> bool:
@@ -77,20 +167,58 @@ class Ledger(Protocol):
         """The checkpoint of this key."""
         ...
 
-    def unreferenced(self, blobs: Iterable[str]) -> set[str]:
-        """Those of these blobs that no checkpoint refers to."""
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """All checkpoints by their keys."""
         ...
 
-    def requests(self) -> tuple[Request, ...]:
-        """All requests, oldest first."""
+    def keys(self) -> frozenset[str]:
+        """The keys of the plan."""
         ...
 
-    def update(self, sequence: int, facts: dict[str, Any], repaired_at: str | None) -> Request:
-        """Add facts to the receipt of a request and, if `repaired_at` is given, record that nothing is left to do."""
+    def cells(self) -> tuple[Cell, ...]:
+        """What is stored of the data, by shard and slice."""
+        ...
+
+    def references(self) -> set[str]:
+        """The names of all blobs that a checkpoint or a cell refers to."""
+        ...
+
+    def unreferenced(self, names: Iterable[str]) -> set[str]:
+        """Those of these blobs that no checkpoint and no cell refers to."""
+        ...
+
+    def requests(self, *states: str) -> tuple[Request, ...]:
+        """The requests in these states (none given: all), oldest first."""
+        ...
+
+    def request(self, sequence: int) -> Request:
+        """The request of this sequence.
+
+        Raises
+        ------
+        LookupError
+            If there is none.
+        """
         ...
 
     def forgotten(self, pseudonyms: Iterable[str]) -> set[str]:
-        """Those of these pseudonyms that a request has removed."""
+        """Those of these pseudonyms that are tombstones."""
+        ...
+
+    def tombstones(self) -> Mapping[str, int]:
+        """Each tombstone, and the sequence of the request that it is from."""
+        ...
+
+    def statements(self, start: int = 0) -> tuple[str, ...]:
+        """The signed statements from this place on, oldest first."""
+        ...
+
+    def notes(self) -> dict[str, Any]:
+        """All notes by their names."""
+        ...
+
+    def settle(self) -> bool:
+        """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
         ...
 
 
@@ -102,9 +230,12 @@ class MemoryLedger:
         self._epoch = 0
         self._keys: frozenset[str] = frozenset()
         self._checkpoints: dict[str, Checkpoint] = {}
-        self._references: Counter[str] = Counter()
+        self._cells: dict[tuple[int, int], Cell] = {}
         self._requests: dict[int, Request] = {}
-        self._tombstones: set[str] = set()
+        self._unfinished: dict[int, None] = {}
+        self._tombstones: dict[str, int] = {}
+        self._statements: list[str] = []
+        self._notes: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies of their own: another thread may commit while this one is being pickled.
@@ -116,62 +247,115 @@ class MemoryLedger:
 
     @property
     def epoch(self) -> int:
-        """The number of changes of plan so far."""
+        """The number of changes of plan and checkpoints so far."""
         return self._epoch
 
-    def replan(self, keys: Collection[str], request: Request | None = None) -> tuple[Checkpoint, ...]:
-        """Make `keys` the plan, drop and return the checkpoints outside it, and record the request, in one go."""
+    def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
+        """Record new requests and give their sequences."""
         with self._lock:
-            self._keys = frozenset(keys)
+            first = len(self._requests) + 1
+            numbered = [replace(request, sequence=first + i) for i, request in enumerate(requests)]
+            self._write(numbered)
+            return tuple(request.sequence for request in numbered)
+
+    def apply(self, change: Change) -> tuple[Checkpoint, ...]:
+        """Write a change and give the checkpoints that it dropped."""
+        with self._lock:
+            self._write(change.requests)
+            self._cells.update({(cell.shard, cell.slice): cell for cell in change.cells})
+            self._statements.extend(change.statements)
+            self._notes.update(change.notes)
+            for pseudonym in change.lifted:
+                self._tombstones.pop(pseudonym, None)
+            if change.keys is None:
+                return ()
+            self._keys = frozenset(change.keys)
             self._epoch += 1
-            if request is not None:
-                self._requests[request.sequence] = request
-                self._tombstones |= request.pseudonyms
-            dropped = tuple(c for key, c in self._checkpoints.items() if key not in self._keys)
-            for checkpoint in dropped:
-                self._drop(checkpoint)
-            return dropped
+            return tuple(self._checkpoints.pop(key) for key in self._checkpoints.keys() - self._keys)
+
+    def _write(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._requests[request.sequence] = request
+            self._tombstones.update(dict.fromkeys(request.pseudonyms, request.sequence))
+            if request.state in UNFINISHED:
+                self._unfinished[request.sequence] = None
+            else:
+                self._unfinished.pop(request.sequence, None)
 
     def commit(self, checkpoint: Checkpoint) -> bool:
         """Record a checkpoint if its key is in the plan; say whether it is."""
         with self._lock:
             if checkpoint.key not in self._keys:
                 return False
-            if checkpoint.key in self._checkpoints:
-                self._drop(self._checkpoints[checkpoint.key])
-            self._references.update(name for _, name in checkpoint.parts)
             self._checkpoints[checkpoint.key] = checkpoint
+            self._epoch += 1
             return True
-
-    def _drop(self, checkpoint: Checkpoint) -> None:
-        del self._checkpoints[checkpoint.key]
-        self._references.subtract(name for _, name in checkpoint.parts)
-        # A count of zero would still carry the digest of a state that had to be destroyed.
-        self._references += Counter()
 
     def checkpoint(self, key: str) -> Checkpoint | None:
         """The checkpoint of this key."""
         return self._checkpoints.get(key)
 
-    def unreferenced(self, blobs: Iterable[str]) -> set[str]:
-        """Those of these blobs that no checkpoint refers to."""
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """All checkpoints by their keys."""
         with self._lock:
-            return {name for name in blobs if self._references[name] <= 0}
+            return dict(self._checkpoints)
 
-    def requests(self) -> tuple[Request, ...]:
-        """All requests, oldest first."""
-        with self._lock:
-            return tuple(self._requests.values())
+    def keys(self) -> frozenset[str]:
+        """The keys of the plan."""
+        return self._keys
 
-    def update(self, sequence: int, facts: dict[str, Any], repaired_at: str | None) -> Request:
-        """Add facts to the receipt of a request and, if `repaired_at` is given, record that nothing is left to do."""
+    def cells(self) -> tuple[Cell, ...]:
+        """What is stored of the data, by shard and slice."""
         with self._lock:
-            request = self._requests[sequence]
-            updated = replace(request, repaired_at=repaired_at, facts=request.facts | facts)
-            self._requests[sequence] = updated
-            return updated
+            return tuple(self._cells[place] for place in sorted(self._cells))
+
+    def references(self) -> set[str]:
+        """The names of all blobs that a checkpoint or a cell refers to."""
+        with self._lock:
+            return {blob for _, blob in self._parts()}
+
+    def unreferenced(self, names: Iterable[str]) -> set[str]:
+        """Those of these blobs that no checkpoint and no cell refers to."""
+        return set(names) - self.references()
+
+    def _parts(self) -> Iterator[tuple[str, str]]:
+        for checkpoint in self._checkpoints.values():
+            yield from checkpoint.parts
+        for cell in self._cells.values():
+            yield from cell.parts
+
+    def requests(self, *states: str) -> tuple[Request, ...]:
+        """The requests in these states (none given: all), oldest first."""
+        with self._lock:
+            # Most requests of a long life are finished, and few ask for those.
+            sequences = sorted(self._unfinished) if states and set(states) <= set(UNFINISHED) else self._requests
+            found = (self._requests[sequence] for sequence in sequences)
+            return tuple(request for request in found if not states or request.state in states)
+
+    def request(self, sequence: int) -> Request:
+        """The request of this sequence."""
+        return self._requests[sequence]
 
     def forgotten(self, pseudonyms: Iterable[str]) -> set[str]:
-        """Those of these pseudonyms that a request has removed."""
+        """Those of these pseudonyms that are tombstones."""
         with self._lock:
-            return self._tombstones & set(pseudonyms)
+            return self._tombstones.keys() & set(pseudonyms)
+
+    def tombstones(self) -> dict[str, int]:
+        """Each tombstone, and the sequence of the request that it is from."""
+        with self._lock:
+            return dict(self._tombstones)
+
+    def statements(self, start: int = 0) -> tuple[str, ...]:
+        """The signed statements from this place on, oldest first."""
+        with self._lock:
+            return tuple(self._statements[start:])
+
+    def notes(self) -> dict[str, Any]:
+        """All notes by their names."""
+        with self._lock:
+            return dict(self._notes)
+
+    def settle(self) -> bool:
+        """Nothing is left behind: there are no files."""
+        return True

@@ -19,6 +19,7 @@ from unlearnkit.hashing import KEY_BYTES, chain, hash_items
 from unlearnkit.typing import ByteArray, FloatArray, IntArray
 
 _TAG = b"unlearnkit:cell"
+_HANDLE_TAG = b"unlearnkit:hndl"
 _WORDS = 5
 ID_BYTES = 16
 
@@ -112,6 +113,10 @@ class Partition:
             u=(words[:, 4] >> np.uint64(11)) * 2.0**-53,
         )
         return placement if len(unique) == len(items) else placement.take(_places(items, unique))
+
+    def handles(self, items: Sequence[bytes]) -> ByteArray:
+        """The keyed hashes by which records without ids are addressed, shape (n, 16)."""
+        return hash_items(items, self.secret, _HANDLE_TAG, ID_BYTES)
 
     def locate(self, ids: Any) -> list[tuple[int, int]]:
         """The (shard, slice) of each of the given ids, whether or not the model has records of them.

@@ -11,11 +11,11 @@ is what must be trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from unlearnkit.data import ShardRecords, SliceFacts
+from unlearnkit.data import SliceFacts
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Step
 
@@ -105,15 +105,15 @@ class Plan:
         return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)))
 
 
-def plan_all(context: Context, records: Sequence[ShardRecords]) -> Plan:
-    """The plan of a model from the records of its shards."""
-    return Plan(tuple(plan_records(context, shard, rows) for shard, rows in enumerate(records)))
+def missing(steps: Sequence[PlannedStep], stored: Container[str]) -> tuple[PlannedStep, ...]:
+    """The steps of a shard from the first on that has no stored state under its key."""
+    first = next((i for i, step in enumerate(steps) if step.key not in stored), len(steps))
+    return tuple(steps[first:])
 
 
-def plan_records(context: Context, shard: int, records: ShardRecords) -> tuple[PlannedStep, ...]:
-    """The steps of one shard, from its records."""
-    facts = records.facts(context.n_slices, classification=context.n_classes is not None)
-    return plan_shard(context, shard, facts)
+def plan_all(context: Context, facts: Iterable[Sequence[SliceFacts]]) -> Plan:
+    """The plan of a model from the facts of the slices of each shard."""
+    return Plan(tuple(plan_shard(context, shard, slices) for shard, slices in enumerate(facts)))
 
 
 def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tuple[PlannedStep, ...]:

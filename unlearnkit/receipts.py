@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from unlearnkit.ledger import Request
+
+_BY_SHARD = {"shards", "untrainable_shards"}
+_TUPLES = {"skipped", "rebuilt_shards", "unsupported"}
+_TIMES = {"received_at", "due_at", "isolated_at", "purged_at", "repaired_at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,48 +46,56 @@ class Receipt:
         The digest of the model before the request.
     digest_after : str or None
         The digest once repaired: that of the model that never saw the records. None while repair is due.
-    isolated_at : datetime
-        From here on nothing served or stored was influenced by the records. UTC.
+    received_at, due_at : datetime
+        When the request was recorded, and by when it must be answered. UTC.
+    isolated_at : datetime or None
+        From here on nothing served was influenced by the records.
+    purged_at : datetime or None
+        From here on nothing stored was: the records are forgotten. In memory it is the same moment.
     repaired_at : datetime or None
         None while repair is due.
+    unsupported : tuple of str
+        Entries of the schema that the records were the last to have. The schema keeps them.
+    rejected : str
+        Why nothing was done; empty otherwise.
     """
 
     request_id: int
     n_ids: int
-    n_records: int
-    already_forgotten: int
-    skipped: tuple[int, ...]
-    shards: dict[int, int]
-    steps_total: int
-    states_destroyed: int
-    digest_before: str
-    isolated_at: datetime
+    received_at: datetime
+    due_at: datetime
+    n_records: int = 0
+    already_forgotten: int = 0
+    skipped: tuple[int, ...] = ()
+    shards: dict[int, int] = field(default_factory=dict)
+    steps_total: int = 0
+    states_destroyed: int = 0
+    digest_before: str | None = None
+    isolated_at: datetime | None = None
+    purged_at: datetime | None = None
     steps_retrained: int = 0
     untrainable_shards: dict[int, str] = field(default_factory=dict)
     rebuilt_shards: tuple[int, ...] = ()
     digest_after: str | None = None
     repaired_at: datetime | None = None
+    unsupported: tuple[str, ...] = ()
+    rejected: str = ""
 
     def to_json(self) -> str:
         """The receipt as one JSON object, times in ISO 8601."""
         return json.dumps(asdict(self), default=_plain)
 
-    def facts(self) -> dict[str, Any]:
-        """The receipt as plain JSON values, as a ledger keeps it."""
-        plain: dict[str, Any] = json.loads(self.to_json())
-        return plain
-
     @classmethod
     def of(cls, request: Request) -> Receipt:
         """The receipt of a request in a ledger."""
         facts = {f.name: request.facts[f.name] for f in fields(cls) if f.name in request.facts}
-        for name in ("shards", "untrainable_shards"):
-            facts[name] = {int(shard): value for shard, value in facts.get(name, {}).items()}
-        for name in ("skipped", "rebuilt_shards"):
-            facts[name] = tuple(facts.get(name, ()))
-        repaired = request.repaired_at
-        facts["isolated_at"] = datetime.fromisoformat(facts["isolated_at"])
-        facts["repaired_at"] = None if repaired is None else datetime.fromisoformat(repaired)
+        facts |= {"request_id": request.sequence, "rejected": request.facts.get("reason", "")}
+        for name in _BY_SHARD & facts.keys():
+            facts[name] = {int(shard): value for shard, value in facts[name].items()}
+        for name in _TUPLES & facts.keys():
+            facts[name] = tuple(facts[name])
+        for name in _TIMES & facts.keys():
+            facts[name] = None if facts[name] is None else datetime.fromisoformat(facts[name])
         return cls(**facts)
 
 
@@ -135,6 +147,10 @@ class VerifyReport:
     digest, rebuilt_digest : str
     same_environment : bool
         False if library versions or the processor have changed since: then a difference need not be a fault.
+    forgotten_rows : int
+        Stored records whose id is a tombstone. There must be none; if there is one, the model is not exact.
+    shards : tuple of int or None
+        The shards that were checked; None: all.
     """
 
     exact: bool
@@ -144,14 +160,11 @@ class VerifyReport:
     digest: str
     rebuilt_digest: str
     same_environment: bool
+    forgotten_rows: int = 0
+    shards: tuple[int, ...] | None = None
 
     def __bool__(self) -> bool:
         return self.exact
-
-
-def now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
 
 
 def _plain(value: Any) -> str:

@@ -7,13 +7,16 @@ remaining rows, forgetting one row could change what every shard sees.
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from unlearnkit.errors import DataError, DataTypeError, SchemaError
+from unlearnkit import vocabulary
+from unlearnkit.errors import DataError, DataTypeError, SchemaError, StateError
 from unlearnkit.frames import Column, infer_column, numeric_values, refuse_columns, refuse_missing, typed, wrong_columns
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Capabilities
@@ -31,6 +34,10 @@ from unlearnkit.validation import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_DTYPE = re.compile(r"[<>|=](b1|[iu][1248]|f[248]|[SU]\d{1,9}|[mM]8(\[\w{1,20}\])?)")
+_MAX_LABEL_BYTES = 2**28
+_NO_SCHEMA = "The text is no schema; nothing was executed. Restore the store from a backup."
 
 
 @dataclass(frozen=True)
@@ -75,14 +82,17 @@ class Schema:
 
     def to_json(self) -> str:
         """The schema as JSON, for people to read and for the digest."""
-        columns = [[repr(c.name), c.kind, c.dtype, [_tagged(v) for v in c.categories], c.ordered] for c in self.columns]
+        columns = [
+            [vocabulary.name_to_json(c.name), c.kind, c.dtype, list(map(vocabulary.to_json, c.categories)), c.ordered]
+            for c in self.columns
+        ]
         plain = {
             "container": self.container,
             "shape": self.shape,
             "dtype": self.dtype,
             "columns": columns,
             "feature_names": self.feature_names,
-            "classes": None if self.classes is None else [_tagged(v) for v in self.classes],
+            "classes": None if self.classes is None else list(map(vocabulary.to_json, self.classes)),
             "class_dtype": self.class_dtype,
             "n_outputs": self.n_outputs,
             "weighted": self.weighted,
@@ -90,6 +100,39 @@ class Schema:
             "explicit_ids": self.explicit_ids,
         }
         return json.dumps(plain, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        """The schema that `to_json` wrote; nothing in the text is executed or imported.
+
+        Raises
+        ------
+        StateError
+            If the text is no schema, or one with values that cannot be read back: categories or column names of a
+            type of the user's own.
+        """
+        try:
+            plain = json.loads(text)
+            schema = cls(**{name: _READ[name](value) for name, value in plain.items()})
+            same = json.loads(schema.to_json()) == plain and schema._is_sound()
+        except StateError:
+            raise
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise StateError(_NO_SCHEMA) from error
+        if not same:
+            raise StateError(_NO_SCHEMA)
+        return schema
+
+    def _is_sound(self) -> bool:
+        """Whether dtypes and sizes make sense, looked at before arrays are made by them."""
+        dtypes = [self.dtype] if self.container != "frame" else [c.dtype for c in self.columns if c.kind == "number"]
+        dtypes += [] if self.classes is None else [self.class_dtype]
+        if not all(map(_DTYPE.fullmatch, dtypes)) or min(self.shape, default=0) < 0:
+            return False
+        if self.classes is None:
+            return True
+        fits = np.dtype(self.class_dtype).itemsize * len(self.classes) <= _MAX_LABEL_BYTES
+        return fits and self.labels is not None and tuple(self.labels.tolist()) == self.classes
 
     @cached_property
     def digest(self) -> str:
@@ -264,5 +307,46 @@ def _infer_frame(X: pd.DataFrame, capabilities: Capabilities, name: str) -> dict
     return _infer_array(numeric_values(X, name), capabilities, name) | {"feature_names": names}
 
 
-def _tagged(value: Any) -> list[str]:
-    return [type(value).__name__, repr(value) if isinstance(value, int | float | str | bool) else str(value)]
+def _of(*kinds: type) -> Callable[[Any], Any]:
+    # The very types: True is no 1 here.
+    return lambda value: _if(type(value) in kinds, value)
+
+
+def _one_of(*choices: str) -> Callable[[Any], Any]:
+    return lambda value: _if(value in choices, value)
+
+
+def _if(fits: bool, value: Any) -> Any:  # noqa: FBT001
+    if not fits:
+        raise StateError(_NO_SCHEMA)
+    return value
+
+
+def _tuple_of(read: Callable[[Any], Any], *others: None) -> Callable[[Any], Any]:
+    return lambda value: value if value is None and others else tuple(map(read, _of(list)(value)))
+
+
+def _column(value: Any) -> Column:
+    name, kind, dtype, categories, ordered = value
+    return Column(
+        vocabulary.name_from_json(name),
+        _one_of("number", "category", "text")(kind),
+        _of(str)(dtype),
+        _tuple_of(vocabulary.from_json)(categories),
+        _of(bool)(ordered),
+    )
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "container": _one_of("array", "csr", "frame"),
+    "shape": _tuple_of(_of(int)),
+    "dtype": _of(str),
+    "columns": _tuple_of(_column),
+    "feature_names": _tuple_of(_of(str), None),
+    "classes": _tuple_of(vocabulary.from_json, None),
+    "class_dtype": _of(str),
+    "n_outputs": _of(int, type(None)),
+    "weighted": _of(bool),
+    "id_type": _one_of("int", "str", "uuid", "bytes"),
+    "explicit_ids": _of(bool),
+}

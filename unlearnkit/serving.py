@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -11,8 +12,9 @@ import numpy as np
 from unlearnkit.aggregation import Aggregation
 from unlearnkit.errors import NoConstituentError
 from unlearnkit.learner import Learner
-from unlearnkit.plan import PlannedStep
-from unlearnkit.store import StateStore
+from unlearnkit.ledger import Checkpoint
+from unlearnkit.plan import PlannedStep, missing
+from unlearnkit.store import Store
 from unlearnkit.training import load_constant
 from unlearnkit.typing import Features, FloatArray
 
@@ -28,11 +30,14 @@ class Constituent:
         The learner's state; None for a constant.
     constant : int or None
         The class code of a constant.
+    checkpoint : Checkpoint or None
+        Where the state is from.
     """
 
     step: PlannedStep
     state: Any
     constant: int | None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +114,33 @@ class Snapshot:
         return full
 
 
-def open_constituent(learner: Learner[Any], store: StateStore, steps: tuple[PlannedStep, ...]) -> Constituent | None:
-    """The constituent of a shard: the longest of its planned steps that is stored, decoded; None if there is none."""
-    stored = None
-    for step in steps:
-        if step.key not in store:
-            break
-        stored = step
-    if stored is None:
+def open_constituent(
+    learner: Learner[Any],
+    store: Store,
+    steps: tuple[PlannedStep, ...],
+    stored: Mapping[str, Checkpoint],
+    old: Constituent | None,
+) -> Constituent | None:
+    """The constituent of a shard: the longest of its planned steps that is stored, decoded; None if there is none.
+
+    Parameters
+    ----------
+    learner : Learner
+    store : Store
+    steps : tuple of PlannedStep
+        Of the shard.
+    stored : mapping of str to Checkpoint
+        What there is, by key.
+    old : Constituent or None
+        What serves now: if it is of the same bytes, it goes on.
+    """
+    kept = steps[: len(steps) - len(missing(steps, stored))]
+    if not kept:
         return None
-    parts = store.parts(stored.key)
-    if stored.constant:
-        return Constituent(stored, None, load_constant(parts))
-    return Constituent(stored, learner.load(parts), None)
+    last, checkpoint = kept[-1], stored[kept[-1].key]
+    if old is not None and old.checkpoint == checkpoint:
+        return old if old.step == last else replace(old, step=last)
+    parts = {part: store.blobs.get(name) for part, name in checkpoint.parts}
+    if last.constant:
+        return Constituent(last, None, load_constant(parts), checkpoint)
+    return Constituent(last, learner.load(parts), None, checkpoint)

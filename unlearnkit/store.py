@@ -1,50 +1,249 @@
-"""The store of states: blobs and a ledger, and the order in which they are written.
+"""The store: blobs, ledger, secrets and locks of one model, and the order in which they are written.
 
-Blobs first, then one ledger transaction, then the blobs that nothing refers to any more are deleted.
+Blobs first, then one ledger transaction, then the blobs that nothing refers to any more are deleted. Nothing here
+needs a framework: to open a store and record a request costs no import of one.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import getpass
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from unlearnkit.blobs import Blobs, MemoryBlobs
-from unlearnkit.errors import StateError
-from unlearnkit.ledger import Checkpoint, Ledger, MemoryLedger, Request
-from unlearnkit.plan import PlannedStep
+from unlearnkit.addresses import Addresses
+from unlearnkit.blobs import Blobs, MemoryBlobs, blob_name
+from unlearnkit.cells import MANIFEST, pack_manifest
+from unlearnkit.errors import ParameterError, StateError, StoreError
+from unlearnkit.folder import DirectoryBlobs
+from unlearnkit.keys import Keys, MemoryKeys, Secrets
+from unlearnkit.ledger import ISOLATED, PURGED, REPAIRED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
+from unlearnkit.locks import Locks
+from unlearnkit.partition import Partition
+from unlearnkit.sql import SqlLedger
+from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
 
+if TYPE_CHECKING:
+    from unlearnkit.plan import PlannedStep
+    from unlearnkit.schema import Schema
 
-class StateStore:
-    """Keeps the state of each step under its key.
+# Names of notes in the ledger.
+SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT = (
+    "settings",
+    "policy",
+    "refresh_s",
+    "chain",
+    "training",
+    "untrainable",
+    "rebuilt",
+)
+ENVIRONMENT = "environment:"
+_PUT_BYTES = 1 << 26
+OPERATOR = "UNLEARNKIT_OPERATOR"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator of a store declares; receipts repeat it.
+
+    Attributes
+    ----------
+    regime : str
+        The law or contract that requests are made under.
+    days_to_answer : int
+        From a request to its deadline.
+    retention_days : int or None
+        How long a tombstone is kept after its request; None: for good.
+    copies : tuple of str
+        Copies of data or model that the store does not control, such as backups and exports.
+    """
+
+    regime: str = "GDPR Art. 17"
+    days_to_answer: int = 30
+    retention_days: int | None = None
+    copies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.days_to_answer < 0 or (self.retention_days is not None and self.retention_days < 0):
+            raise ParameterError("days_to_answer and retention_days must not be negative; nothing was changed.")
+
+
+class Store:
+    """Where a model lives. Without arguments: in memory.
+
+    Nothing is read or made before it is needed, so the object may name a store that `fit` has yet to make.
 
     Parameters
     ----------
-    blobs : Blobs or None
-    ledger : Ledger or None
-        None means in memory.
+    blobs : Blobs, path or None
+        States and data blocks. A path is a folder.
+    ledger : Ledger, path, URL or None
+        What changes. A path or ``sqlite:///...`` is an SQLite file; another URL names any database that SQLAlchemy
+        has a driver for.
+    keys : Secrets, path or None
+        The secrets; a path is a folder. None: the folder ``keys`` beside the blobs.
+    policy : Policy or None
+        None: as declared before, or the default.
+
+    Examples
+    --------
+    >>> Store.at("churn.sisa")
+    Store('churn.sisa')
+    >>> Store(blobs="/mnt/states/churn", ledger="postgresql+psycopg://ledger.internal/churn")
+    Store('/mnt/states/churn')
     """
 
-    def __init__(self, blobs: Blobs | None = None, ledger: Ledger | None = None) -> None:
-        self.blobs: Blobs = MemoryBlobs() if blobs is None else blobs
-        self.ledger: Ledger = MemoryLedger() if ledger is None else ledger
-        self._lock = threading.RLock()
+    def __init__(
+        self,
+        blobs: Blobs | str | os.PathLike[str] | None = None,
+        ledger: Ledger | str | os.PathLike[str] | None = None,
+        *,
+        keys: Secrets | str | os.PathLike[str] | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        if (blobs is None) != (ledger is None):
+            raise ParameterError("A store has blobs and a ledger, or is in memory and has neither; nothing was made.")
+        self._given: dict[str, Any] = {"blobs": blobs, "ledger": ledger, "keys": keys}
+        self.policy = policy
+        self.durable = blobs is not None
+        place: Any = getattr(blobs, "path", blobs)
+        self._folder = None if place is None else Path(place).parent
+        self._name = "" if place is None else repr(os.fspath(place))
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], policy: Policy | None = None) -> Store:
+        """The store in one folder, which holds blobs, ledger, secrets and locks."""
+        folder = Path(path)
+        store = cls(folder / "blobs", folder / "ledger.sqlite", keys=folder / "keys", policy=policy)
+        store._name = repr(os.fspath(path))
+        return store
+
+    def __repr__(self) -> str:
+        return f"Store({self._name})"
 
     def __getstate__(self) -> dict[str, Any]:
+        if self.durable:
+            # A pickle names the store, and holds nothing of it.
+            return {k: v for k, v in vars(self).items() if k not in ("blobs", "ledger", "secrets", "locks")}
         # Copied together: a ledger must not name a blob that was put after the blobs were written out.
-        with self._lock:
-            return {"blobs": copy(self.blobs), "ledger": copy(self.ledger)}
+        with self.locks.writer():
+            opened = {name: copy(getattr(self, name)) for name in ("blobs", "ledger", "secrets")}
+            return vars(self) | opened | {"locks": Locks(None)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.RLock())
+        vars(self).update(state)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a ledger to open."""
+        given = self._given["ledger"]
+        if not self.durable or not isinstance(given, str | os.PathLike):
+            return True
+        text = os.fspath(given)
+        if "://" not in text:
+            return Path(text).exists()
+        return not text.startswith("sqlite:///") or Path(text.removeprefix("sqlite:///")).exists()
+
+    def create(self, partition: bytes | None = None, source: MemoryKeys | None = None) -> None:
+        """Make what is missing of the store: folders, ledger and secrets.
+
+        Parameters
+        ----------
+        partition : bytes or None
+            The partition secret to keep; None: the one that is there, or a new one.
+        source : MemoryKeys or None
+            The secrets of a model that was in memory until now.
+        """
+        if not self.durable:
+            return
+        if self._folder is not None:
+            make_folder(self._folder)
+        self.blobs, self.locks  # noqa: B018 - their folders
+        if not self.exists:
+            vars(self).pop("ledger", None)
+            self.ledger = SqlLedger(self._given["ledger"], create=True)
+        if isinstance(self.secrets, Keys):
+            self.secrets.create(partition, source)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """States and data blocks."""
+        given = self._given["blobs"]
+        if given is None:
+            return MemoryBlobs()
+        return DirectoryBlobs(Path(given)) if isinstance(given, str | os.PathLike) else given
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What changes.
+
+        Raises
+        ------
+        StoreError
+            If there is none.
+        """
+        given = self._given["ledger"]
+        if given is None:
+            return MemoryLedger()
+        if not isinstance(given, str | os.PathLike):
+            own: Ledger = given
+            return own
+        if not self.exists:
+            raise StoreError(
+                f"There is no store at {self._name}; nothing was made. Check the path; a fit with store= makes one."
+            )
+        return SqlLedger(given)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Partition secret, pseudonym keys and signing key."""
+        given = self._given["keys"]
+        if isinstance(given, Secrets):
+            return given
+        if not self.durable:
+            return MemoryKeys()
+        if given is None and self._folder is None:
+            raise ParameterError("A store whose blobs are no folder needs keys=; nothing was made.")
+        return Keys(Path(given) if given is not None else self._folder / "keys")  # type: ignore[operator]
+
+    @cached_property
+    def locks(self) -> Locks:
+        """Who may write, and who may train."""
+        return Locks(self._folder)
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration that the store was fitted with.
+
+        Raises
+        ------
+        StoreError
+            If nothing was ever fitted into it.
+        """
+        found = self.ledger.notes().get(SETTINGS)
+        if found is None:
+            raise StoreError(
+                f"The store at {self._name} holds no model yet: its first fit did not get as far as keeping the data. "
+                "Nothing was changed. Run fit again."
+            )
+        settings: dict[str, Any] = found
+        return settings
+
+    # -- states --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """Nothing is kept or destroyed meanwhile."""
-        with self._lock:
+        with self.locks.writer():
             yield
 
     def __contains__(self, key: object) -> bool:
@@ -58,14 +257,16 @@ class StateStore:
         bool
             Whether it was kept.
         """
-        with self._lock:
-            names = tuple(sorted((part, self.blobs.put(data)) for part, data in parts.items()))
+        with self.locks.writer():
+            names = self.blobs.put(parts.values())
+            named = tuple(sorted(zip(parts, names, strict=True)))
             replaced = self.ledger.checkpoint(step.key)
-            kept = self.ledger.commit(Checkpoint(step.key, step.shard, step.slice, names, environment))
+            checkpoint = Checkpoint(step.key, step.shard, step.slice, named, environment, step.parent)
+            kept = self.ledger.commit(checkpoint)
             if replaced is not None:
-                self._sweep(name for _, name in replaced.parts)
+                self._drop([replaced])
             if not kept:
-                self._sweep(name for _, name in names)
+                self._drop([checkpoint])
             return kept
 
     def parts(self, key: str) -> dict[str, bytes]:
@@ -81,32 +282,243 @@ class StateStore:
             raise StateError(f"There is no state under key {key[:12]}; nothing was changed. Run repair().")
         return {part: self.blobs.get(name) for part, name in checkpoint.parts}
 
-    def missing(self, steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
-        """The steps of a shard from the first on that there is no state for."""
-        first = next((i for i, step in enumerate(steps) if step.key not in self), len(steps))
-        return tuple(steps[first:])
-
-    def is_whole(self, key: str) -> bool:
-        """Whether there is a state of this key, and each of its parts is what its name says."""
+    def is_whole(self, checkpoint: Checkpoint) -> bool:
+        """Whether each part of a state is there and what its name says."""
         try:
-            self.parts(key)
+            for _, name in checkpoint.parts:
+                self.blobs.get(name)
         except StateError:
             return False
         return True
 
-    def replan(self, keys: Collection[str], request: Request | None = None) -> int:
-        """Make `keys` the plan and destroy every state outside it.
+    def replan(self, keys: Iterable[str]) -> int:
+        """Make `keys` the plan and destroy every state outside it; says how many there were."""
+        with self.locks.writer():
+            dropped = self.ledger.apply(Change(keys=frozenset(keys)))
+            self._drop(dropped)
+            return len(dropped)
+
+    def apply(self, change: Change) -> int:
+        """Write a change; in memory, destroy the states that it drops, which in a store the purge does.
 
         Returns
         -------
         int
-            The states destroyed.
+            The states dropped.
         """
-        with self._lock:
-            dropped = self.ledger.replan(keys, request)
-            self._sweep(name for checkpoint in dropped for _, name in checkpoint.parts)
-            return len(dropped)
+        dropped = self.ledger.apply(change)
+        if not self.durable:
+            self._drop(dropped)
+        return len(dropped)
 
-    def _sweep(self, names: Iterable[str]) -> None:
-        for name in self.ledger.unreferenced(set(names)):
-            self.blobs.delete(name)
+    def _drop(self, dropped: Iterable[Checkpoint]) -> None:
+        names = {name for checkpoint in dropped for _, name in checkpoint.parts}
+        self.blobs.delete(self.ledger.unreferenced(names))
+
+    def sweep(self) -> int:
+        """Destroy every blob that nothing refers to, and say how many there were.
+
+        Only under the writer's lock is what nothing refers to sure to be garbage.
+        """
+        with self.locks.writer():
+            if isinstance(self.blobs, DirectoryBlobs):
+                self.blobs.sweep()
+            orphans = self.orphans()
+            if orphans:
+                self.blobs.delete(orphans)
+            return len(orphans)
+
+    def orphans(self) -> set[str]:
+        """The blobs that nothing refers to, found by listing."""
+        return set(self.blobs.names()) - self.ledger.references()
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def put_cells(self, packed: Iterable[tuple[Cell, dict[str, bytes]]]) -> tuple[Cell, ...]:
+        """Keep the parts of cells, and give the cells with the names of their blobs."""
+        cells: list[Cell] = []
+        waiting: list[bytes] = []
+        size = 0
+        for cell, parts in packed:
+            if parts:
+                # A folder of blobs must make sense without its ledger, should one of the two come from a backup.
+                names = {part: blob_name(data) for part, data in parts.items()}
+                manifest = pack_manifest(cell.shard, cell.slice, names)
+                cells.append(replace(cell, parts=tuple(sorted((names | {MANIFEST: blob_name(manifest)}).items()))))
+                waiting += [*parts.values(), manifest]
+                size += sum(map(len, parts.values()))
+            else:
+                cells.append(replace(cell, parts=()))
+            if size > _PUT_BYTES:
+                self.blobs.put(waiting)
+                waiting, size = [], 0
+        if waiting:
+            self.blobs.put(waiting)
+        return tuple(cells)
+
+    def records(self, schema: Schema, n_shards: int, n_slices: int) -> StoredRecords:
+        """The records that the ledger describes, without those that isolated requests have removed."""
+        isolated = self.ledger.requests(ISOLATED)
+        pending = frozenset(bytes.fromhex(item.address) for request in isolated for item in request.items)
+        return StoredRecords(
+            self.blobs, self.ledger.cells(), schema, n_shards=n_shards, n_slices=n_slices, pending=pending
+        )
+
+    # -- recovery ------------------------------------------------------------------------------------------------
+
+    def recover(self, keys: frozenset[str]) -> None:
+        """Put right what a process that died has left: only under the writer's lock. Changes nothing if all is well.
+
+        Parameters
+        ----------
+        keys : frozenset of str
+            The plan of the stored records.
+        """
+        if self.ledger.keys() != keys:
+            self.ledger.apply(Change(keys=keys))
+        present = set(self.blobs.names())
+        lost = {key for key, c in self.ledger.checkpoints().items() if not {name for _, name in c.parts} <= present}
+        if lost:
+            self.ledger.apply(Change(keys=keys - lost, notes={TRAINING: True}))
+            self.ledger.apply(Change(keys=keys))
+        self._expire()
+        self.sweep()
+
+    def _expire(self) -> None:
+        """Lift tombstones that are past their retention."""
+        days = self.declared.retention_days
+        if days is None:
+            return
+        limit = now() - timedelta(days=days)
+        old = {
+            request.sequence
+            for request in self.ledger.requests(PURGED, REPAIRED)
+            if datetime.fromisoformat(request.facts["purged_at"]) < limit
+        }
+        lifted = frozenset(name for name, sequence in self.ledger.tombstones().items() if sequence in old)
+        if lifted:
+            self.ledger.apply(Change(lifted=lifted))
+
+    def begin_training(self, digest: str, environment: Mapping[str, str]) -> None:
+        """Note that a training is under way, and in which environment: whoever opens the store next finishes it."""
+        self.ledger.apply(Change(notes={TRAINING: True, ENVIRONMENT + digest: dict(environment)}))
+
+    def note_refresh(self, seconds: float) -> None:
+        """Note how long a reader may go on with what it has loaded: receipts say so."""
+        if self.durable and seconds > self.ledger.notes().get(REFRESH, 0):
+            self.ledger.apply(Change(notes={REFRESH: seconds}))
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def submit(self, groups: Iterable[Any]) -> tuple[int, ...]:
+        """Record erasure requests, durably when this returns, without looking up whether there are such records.
+
+        The next process that opens the model carries them out.
+
+        Parameters
+        ----------
+        groups : iterable of ids
+            The id, or ids, of each request.
+
+        Returns
+        -------
+        tuple of int
+            The sequences of the requests.
+
+        Raises
+        ------
+        UnknownRecordError
+            If an id cannot be of the model's type. Nothing was recorded.
+        """
+        addresses = self.addresses(self.settings())
+        return self.ledger.submit([self.request(addresses.items(ids)) for ids in groups])
+
+    def request(self, items: Iterable[Item], **facts: Any) -> Request:
+        """A request as it is received now."""
+        items, policy, received = tuple(items), self.declared, now()
+        known = {
+            "received_at": received.isoformat(),
+            "due_at": (received + timedelta(days=policy.days_to_answer)).isoformat(),
+            "regime": policy.regime,
+            "operator": operator(),
+            "n_ids": len(items),
+        }
+        return Request(items=items, facts=known | facts)
+
+    def addresses(self, settings: Mapping[str, Any]) -> Addresses:
+        """From ids to addresses, as the settings say."""
+        schema = json.loads(settings["schema"])
+        partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition)
+        return Addresses(partition, self.secrets, schema["id_type"], schema["explicit_ids"])
+
+    @property
+    def declared(self) -> Policy:
+        """The policy that holds: the one given, or the one declared before, or the default."""
+        if self.policy is not None:
+            return self.policy
+        found = self.ledger.notes().get(POLICY)
+        return Policy() if found is None else Policy(**found | {"copies": tuple(found["copies"])})
+
+    def refreshed_by(self, isolated_at: str) -> str:
+        """By when every process that had the model loaded has stopped serving what was isolated then."""
+        seconds = self.ledger.notes().get(REFRESH, 0)
+        return (datetime.fromisoformat(isolated_at) + timedelta(seconds=seconds)).isoformat()
+
+    def environment(self) -> dict[str, str]:
+        """The versions that the stored states were made with; several where there are."""
+        notes = self.ledger.notes()
+        digests = {checkpoint.environment for checkpoint in self.ledger.checkpoints().values()}
+        found: dict[str, set[str]] = {}
+        for digest in digests:
+            for name, version in notes.get(ENVIRONMENT + digest, {}).items():
+                found.setdefault(name, set()).add(version)
+        return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
+
+    @property
+    def policy_note(self) -> dict[str, Any]:
+        """The policy as the ledger keeps it."""
+        return {POLICY: json.loads(json.dumps(asdict(self.declared)))}
+
+
+def as_store(given: str | os.PathLike[str] | Store) -> Store:
+    """The store that the option ``store=`` names.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither a path nor a store.
+    """
+    if isinstance(given, Store):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise ParameterError(f"store= is a {type(given).__name__}; nothing was changed. Give a path or a Store.")
+    return Store.at(given)
+
+
+def now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def operator() -> str:
+    """Who runs this: the environment variable ``UNLEARNKIT_OPERATOR``, or else the user of the operating system."""
+    if OPERATOR in os.environ:
+        return os.environ[OPERATOR]
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, durably.
+
+    Raises
+    ------
+    StoreError
+        If the operating system does not allow it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The folder {path} cannot be made: {error.strerror}; nothing was changed.") from error

@@ -1,4 +1,7 @@
-"""Validation: what an array, a label or a target has to be, with the errors of this package."""
+"""Validation: what an array, a label or a target has to be, with the errors of this package.
+
+scikit-learn's own checks do it. They are imported when data is first checked: a store is opened without.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_array
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from unlearnkit.errors import DataError, DataTypeError, SchemaError
 from unlearnkit.ids import is_missing
@@ -47,6 +47,8 @@ def canonical_csr(X: Any) -> sp.csr_matrix:
 
 def checked_array(X: Any, capabilities: Capabilities, name: str, dtype: Any, *, finite: bool = True) -> Any:
     """X validated as scikit-learn does, with the errors of this package; without `finite` whatever the values."""
+    from sklearn.utils import check_array
+
     allowed: Any = "allow-nan" if capabilities.missing_values else True
     try:
         checked = check_array(
@@ -103,6 +105,9 @@ def checked_labels(y: Any, n: int) -> AnyArray:
     DataError
         If there are not n, one is missing, or they are not the labels of one classification target.
     """
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import column_or_1d
+
     labels = _array_of(y, n)
     if labels.ndim > 1 and labels.shape[1] > 1:
         raise DataError(
@@ -125,6 +130,9 @@ def checked_labels(y: Any, n: int) -> AnyArray:
 
 def checked_values(y: Any, n: int) -> AnyArray:
     """Finite float64 targets of shape (n,) or (n, m)."""
+    from sklearn.utils import check_array
+    from sklearn.utils.validation import column_or_1d
+
     values = _array_of(y, n)
     if 0 in values.shape[1:]:
         raise DataError(f"y has shape {values.shape}, which holds no target; nothing was changed.")

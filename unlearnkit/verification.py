@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
-from unlearnkit.config import Config
+from unlearnkit.config import Blueprint, Config
 from unlearnkit.hashing import chain
-from unlearnkit.plan import Plan
+from unlearnkit.ledger import Checkpoint
+from unlearnkit.plan import Plan, missing
 from unlearnkit.receipts import VerifyReport
 from unlearnkit.schema import Schema
-from unlearnkit.store import StateStore
 
 States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
 """Part names and part digests of the state of each (shard, slice)."""
 
 
-def states_of(plan: Plan, store: StateStore) -> States:
+def states_of(plan: Plan, stored: Mapping[str, Checkpoint]) -> States:
     """Part names and part digests of each step that is stored."""
-    found = ((step, store.ledger.checkpoint(step.key)) for step in plan)
+    found = ((step, stored.get(step.key)) for step in plan)
     return {(step.shard, step.slice): c.parts for step, c in found if c is not None}
 
 
@@ -29,34 +30,36 @@ def model_digest(config: Config, schema: Schema, states: States) -> str:
     return chain("model", *fields)
 
 
-def compare(config: Config, schema: Schema, plan: Plan, store: StateStore, theirs: States) -> VerifyReport:
+def compare(
+    blueprint: Blueprint, plan: Plan, stored: Mapping[str, Checkpoint], damaged: Collection[str], theirs: States
+) -> VerifyReport:
     """Compare the stored states of a plan, byte for byte, with those of a rebuild.
 
     Parameters
     ----------
-    config : Config
-    schema : Schema
+    blueprint : Blueprint
     plan : Plan
-    store : StateStore
+    stored : mapping of str to Checkpoint
+        What there is, by key.
+    damaged : collection of str
+        The keys of states whose bytes are not what the ledger says: a name there is a claim, the bytes are the state.
     theirs : dict
         Of the rebuild.
     """
-    mine = states_of(plan, store)
-    # A name in the ledger is a claim; the bytes behind it are the state.
-    damaged = {(s.shard, s.slice) for s in plan if s.key in store and not store.is_whole(s.key)}
-    due = {(s.shard, s.slice) for steps in plan.shards for s in store.missing(steps)}
+    mine = states_of(plan, stored)
+    due = {(s.shard, s.slice) for steps in plan.shards for s in missing(steps, stored)}
+    wrong = {(s.shard, s.slice) for s in plan if s.key in damaged}
     # What neither could train, and what waits for repair, are no differences.
     waiting = due & theirs.keys()
     cells = sorted((mine.keys() | theirs.keys()) - due)
-    differing = tuple(cell for cell in cells if cell in damaged or mine.get(cell) != theirs.get(cell))
-    current = config.environment_digest
-    checkpoints = [store.ledger.checkpoint(step.key) for step in plan]
+    differing = tuple(cell for cell in cells if cell in wrong or mine.get(cell) != theirs.get(cell))
+    current = blueprint.config.environment_digest
     return VerifyReport(
         exact=not differing and not waiting,
         differing=differing,
         due=tuple(sorted(waiting)),
         n_steps=len(cells),
-        digest=model_digest(config, schema, mine),
-        rebuilt_digest=model_digest(config, schema, theirs),
-        same_environment=all(c is None or c.environment == current for c in checkpoints),
+        digest=model_digest(blueprint.config, blueprint.schema, mine),
+        rebuilt_digest=model_digest(blueprint.config, blueprint.schema, theirs),
+        same_environment=all(stored[s.key].environment == current for s in plan if s.key in stored),
     )

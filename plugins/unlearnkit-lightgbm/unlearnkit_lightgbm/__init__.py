@@ -19,4 +19,5 @@ def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001
 @hookimpl
 def unlearnkit_adapters() -> tuple[Adapter, ...]:
     """Declare the adapter ``"lightgbm"``."""
-    return (Adapter(name="lightgbm", native_types=("lightgbm.sklearn:LGBMModel",), wrap=_wrap),)
+    native_types = ("lightgbm.sklearn:LGBMModel",)
+    return (Adapter(name="lightgbm", native_types=native_types, wrap=_wrap, library=("lightgbm",)),)

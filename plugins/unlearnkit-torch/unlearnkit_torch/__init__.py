@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchModel"]
 
+_TORCH = ("torch.nn", "torch.optim", "torch.optim.lr_scheduler")
+
 
 def __getattr__(name: str) -> Any:
     """Import `TorchModel` when it is first asked for (PEP 562)."""
@@ -43,6 +45,6 @@ def unlearnkit_adapters() -> list[Adapter]:
         "skorch.regressor:NeuralNetRegressor",
     )
     return [
-        Adapter("torch", ("unlearnkit_torch.model:TorchModel",), _wrap_torch),
-        Adapter("skorch", skorch, _wrap_skorch),
+        Adapter("torch", ("unlearnkit_torch.model:TorchModel",), _wrap_torch, ("unlearnkit_torch", *_TORCH)),
+        Adapter("skorch", skorch, _wrap_skorch, ("skorch", "skorch.callbacks", *_TORCH)),
     ]

@@ -14,7 +14,8 @@ __all__ = ["unlearnkit_adapters"]
 @hookimpl
 def unlearnkit_adapters() -> Iterable[Adapter]:
     """The one adapter of this plugin."""
-    return [Adapter(name="xgboost", native_types=("xgboost.sklearn:XGBModel",), wrap=_wrap)]
+    native_types = ("xgboost.sklearn:XGBModel",)
+    return [Adapter(name="xgboost", native_types=native_types, wrap=_wrap, library=("xgboost",))]
 
 
 def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001

@@ -1,0 +1,70 @@
+"""Addresses: what finds the records of an id, and what stands for the id for good. Neither leads back to the id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from unlearnkit.ids import as_list, coerce_request
+from unlearnkit.keys import Secrets
+from unlearnkit.ledger import Item
+from unlearnkit.partition import Partition
+
+_HANDLE, _ID = b"handle:", b"id:"
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """From ids to the items of a request.
+
+    Attributes
+    ----------
+    partition : Partition
+    secrets : Secrets
+    id_type : str
+    explicit : bool
+        Records have ids; else they are addressed by handle.
+    """
+
+    partition: Partition
+    secrets: Secrets = field(repr=False)
+    id_type: str
+    explicit: bool
+
+    def items(self, ids: Any) -> list[Item]:
+        """The items of the distinct ids, in order.
+
+        Raises
+        ------
+        UnknownRecordError
+            If an id is missing or cannot be of the model's type.
+        """
+        addresses = self._addresses(coerce_request(ids, self.id_type))
+        named = self.pseudonyms(addresses)
+        return [Item(address.hex(), names[0]) for address, names in zip(addresses, named, strict=True)]
+
+    def positions(self, ids: Any, wanted: Iterable[Item]) -> tuple[int, ...]:
+        """Where in a request the ids of these items stand."""
+        unknown = {item.address for item in wanted}
+        if not unknown:
+            return ()
+        encoded = [coerce_request([value], self.id_type)[0] for value in as_list(ids)]
+        return tuple(i for i, address in enumerate(self._addresses(encoded)) if address.hex() in unknown)
+
+    def shards(self, ids: Any) -> list[int]:
+        """The shards where the records of these ids may be."""
+        if not self.explicit:
+            return list(range(self.partition.n_shards))
+        shards: list[int] = np.unique(self.partition.place(coerce_request(ids, self.id_type)).shard).tolist()
+        return shards
+
+    def pseudonyms(self, addresses: Sequence[bytes]) -> list[tuple[str, ...]]:
+        """What stands for each address, under every pseudonym key that there is, the current one first."""
+        return self.secrets.pseudonyms_of(addresses, _ID if self.explicit else _HANDLE)
+
+    def _addresses(self, encoded: list[bytes]) -> list[bytes]:
+        hashes = self.partition.place(encoded).rid if self.explicit else self.partition.handles(encoded)
+        return [row.tobytes() for row in hashes]

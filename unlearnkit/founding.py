@@ -1,0 +1,242 @@
+"""Founding: what a fit finds in its store, and what it keeps there before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from unlearnkit.aggregation import MEAN, Aggregation
+from unlearnkit.build import Build
+from unlearnkit.config import Blueprint, Config
+from unlearnkit.errors import ForgottenRecordError, KeyMissingError, ParameterError, StoreError, StoreInUseError
+from unlearnkit.keys import MemoryKeys
+from unlearnkit.ledger import Cell, Change
+from unlearnkit.partition import HashPartition, Partition
+from unlearnkit.plan import FORMAT, Context
+from unlearnkit.records import MemoryRecords
+from unlearnkit.schema import Schema
+from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store
+from unlearnkit.stored import pack_records
+
+RAISE, DROP, READMIT = "raise", "drop", "readmit"
+
+
+def bare_config(settings: Mapping[str, Any]) -> Config:
+    """As much of the configuration as it takes to forget, where the learner is not at hand."""
+    return Config(
+        name=settings["name"],
+        n_shards=settings["n_shards"],
+        n_slices=settings["n_slices"],
+        aggregation=Aggregation(MEAN, settings["aggregation"]),
+        estimator=settings["estimator"],
+    )
+
+
+def stored_blueprint(store: Store, config: Config) -> Blueprint:
+    """What the model of a store is built to.
+
+    Raises
+    ------
+    StoreError
+        If there is none, or another version of unlearnkit has made it.
+    KeyMissingError
+        If its partition secret is nowhere.
+    """
+    settings = store.settings()
+    if settings["format"] != FORMAT:
+        raise StoreError(
+            f"The store is of format {settings['format']}, and this version of unlearnkit knows format {FORMAT}. "
+            "Nothing was changed. Use the version that made it."
+        )
+    schema = Schema.from_json(settings["schema"])
+    partition = Partition(
+        settings["n_shards"],
+        settings["n_slices"],
+        store.secrets.partition,
+        schema.id_type if schema.explicit_ids else None,
+    )
+    names = ("name", "n_shards", "n_slices", "when_isolated", "seed", "random_state")
+    config = replace(
+        config, **{name: settings[name] for name in names}, schema=schema, partition=HashPartition(partition.secret)
+    )
+    return Blueprint(config, schema, partition, Context(**settings["context"]))
+
+
+class Founding:
+    """A fit into a store, its first or one that goes on with it.
+
+    Parameters
+    ----------
+    store : Store
+    config : Config
+    forgotten : {"raise", "drop", "readmit"}
+        What to do about rows of ids that the store has forgotten.
+    """
+
+    def __init__(self, store: Store, config: Config, forgotten: str) -> None:
+        if forgotten not in (RAISE, DROP, READMIT):
+            raise ParameterError(
+                f'forgotten={forgotten!r} is none of "raise", "drop" and "readmit"; nothing was changed.'
+            )
+        self._store = store
+        self._forgotten = forgotten
+        self._used = store.durable and store.exists and SETTINGS in store.ledger.notes()
+        self.config = config if not store.durable else self._with_secret(config)
+
+    def _with_secret(self, config: Config) -> Config:
+        """The configuration with the partition secret of the store, if it has one already."""
+        try:
+            secret = self._store.secrets.partition
+        except KeyMissingError:
+            if self._used:
+                raise
+            return config
+        given = config.partition.bind(config.n_shards, config.n_slices, config.random_state).secret
+        drawn = config.partition.secret is None and config.random_state is None
+        if not drawn and given != secret:
+            raise StoreInUseError(
+                f"{self._store!r} has another partition secret than partition= or random_state= ask for; nothing was "
+                "changed. Leave both out to go on with the secret of the store, or use another path."
+            )
+        return replace(config, partition=HashPartition(secret))
+
+    def known(self, fingerprint: str) -> Blueprint | None:
+        """The blueprint of the model that is there, if it can be gone on with; None: this is the first fit.
+
+        Raises
+        ------
+        StoreInUseError
+            If another model is there.
+        """
+        if not self._used:
+            return None
+        given, known = self.config, stored_blueprint(self._store, self.config)
+        pairs = {
+            "the model or its parameters": (fingerprint, known.context.fingerprint),
+            "n_shards": (given.n_shards, known.config.n_shards),
+            "n_slices": (given.n_slices, known.config.n_slices),
+            "aggregation": (given.aggregation.identity, self._store.settings()["aggregation"]),
+            "when_isolated": (given.when_isolated, known.config.when_isolated),
+            "random_state": (
+                known.config.seed if given.random_state is None else given.random_state,
+                known.config.seed,
+            ),
+            "schema": (known.schema if given.schema is None else given.schema, known.schema),
+        }
+        differing = [name for name, (mine, stored) in pairs.items() if mine != stored]
+        if differing:
+            raise self._in_use(f"it differs in {', '.join(differing)}")
+        # Left out at the next fit still means: as it was.
+        self.config = replace(known.config, n_jobs=given.n_jobs, verbose=given.verbose, schema=given.schema)
+        return known
+
+    def _in_use(self, why: str) -> StoreInUseError:
+        return StoreInUseError(
+            f"{self._store!r} holds another model: {why}. Nothing was changed. A store is for one model and its life: "
+            "use another path, or store=None while you search for parameters."
+        )
+
+    @contextmanager
+    def kept(self, blueprint: Blueprint, records: MemoryRecords) -> Iterator[Build]:
+        """The build to train, whose records are in the store from here on; nobody else trains there meanwhile.
+
+        Raises
+        ------
+        ForgottenRecordError
+            If the data has rows of forgotten ids, and `forgotten` is "raise".
+        StoreInUseError
+            If the store holds other records, or another process is at work in it.
+        """
+        store = self._store
+        if not store.durable:
+            build = Build.of(blueprint.context, records)
+            store.replan(build.plan.keys)
+            yield build
+            return
+        store.create(blueprint.partition.secret)
+        with store.locks.repairer(wait=False):
+            with store.at_rest():
+                if (SETTINGS in store.ledger.notes()) != self._used:
+                    raise self._in_use("another process has just fitted it")
+                build = self._keep(blueprint, records)
+            yield build
+
+    def _keep(self, blueprint: Blueprint, records: MemoryRecords) -> Build:
+        store, config = self._store, blueprint.config
+        hits = self._tombstones_among(records) if blueprint.schema.explicit_ids else {}
+        if hits and self._forgotten == RAISE:
+            raise ForgottenRecordError(
+                f"{len(hits)} ids in the data were forgotten by {store!r}; nothing was changed. Leave their rows out, "
+                'or pass forgotten="drop" to have them left out, or "readmit" if they may be learned again.'
+            )
+        remaining, _ = records.without(hits, range(records.n_shards)) if hits else (records, None)
+        if self._used:
+            if not _same(store.ledger.cells(), remaining):
+                raise self._in_use("its records are not those given")
+            if not hits or self._forgotten == DROP:
+                return Build.of(blueprint.context, store.records(blueprint.schema, config.n_shards, config.n_slices))
+        kept = records if self._forgotten == READMIT else remaining
+        cells = store.put_cells(pack_records(kept, blueprint.schema))
+        build = Build.of(blueprint.context, kept)
+        notes: dict[str, Any] = {} if self._used else {SETTINGS: blueprint.settings()} | store.policy_note
+        lifted = frozenset(name for names in hits.values() for name in names)
+        store.apply(Change(keys=build.plan.keys, cells=cells, notes=notes, lifted=lifted))
+        store.sweep()
+        # From here on the rows are read from the store, as they will be by every other process.
+        return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)
+
+    def _tombstones_among(self, records: MemoryRecords) -> dict[bytes, tuple[str, ...]]:
+        """The addresses of records whose id is a tombstone, and their pseudonyms."""
+        tombstones = self._store.ledger.tombstones()
+        if not tombstones:
+            return {}
+        addresses = self._store.addresses(self._store.settings())
+        own = [address for shard in range(records.n_shards) for address in records.addresses(shard)]
+        named = zip(own, addresses.pseudonyms(own), strict=True)
+        return {address: names for address, names in named if any(name in tombstones for name in names)}
+
+
+def _same(cells: tuple[Cell, ...], records: MemoryRecords) -> bool:
+    """Whether what is stored of the data is what these records are."""
+    facts = [records.facts(shard) for shard in range(records.n_shards)]
+    given = {(s, r): (cell.n, cell.digest) for s, slices in enumerate(facts) for r, cell in enumerate(slices)}
+    stored = {(cell.shard, cell.slice): (cell.n, cell.digest) for cell in cells}
+    return given == stored and sum(cell.n_records for cell in cells) == records.n_records
+
+
+def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) -> Build:
+    """Keep a model that is in memory: its records, states, requests and secrets.
+
+    Returns
+    -------
+    Build
+        Whose records are read from the store.
+
+    Raises
+    ------
+    StoreInUseError
+        If there is a store already.
+    """
+    if store.exists:
+        raise StoreInUseError(f"{store!r} is there already; nothing was written. Give a path that is not.")
+    assert isinstance(build.records, MemoryRecords)
+    assert isinstance(source.secrets, MemoryKeys)
+    store.create(blueprint.partition.secret, source.secrets)
+    config = blueprint.config
+    with store.at_rest():
+        cells = store.put_cells(pack_records(build.records, blueprint.schema))
+        requests = source.ledger.requests()
+        store.ledger.submit(requests)
+        notes = {
+            SETTINGS: blueprint.settings(),
+            TRAINING: False,
+            UNTRAINABLE: source.ledger.notes().get(UNTRAINABLE, {}),
+            ENVIRONMENT + config.environment_digest: config.environment,
+        }
+        store.apply(Change(keys=build.plan.keys, cells=cells, requests=requests, notes=notes | store.policy_note))
+        for checkpoint in source.ledger.checkpoints().values():
+            store.blobs.put(source.blobs.get(name) for _, name in checkpoint.parts)
+            store.ledger.commit(checkpoint)
+    return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)

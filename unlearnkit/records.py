@@ -1,0 +1,258 @@
+"""All records of a model as one value that never changes: in memory, or in blobs that are read when needed.
+
+Forgetting makes a new value without the rows. Both kinds do the same, so nothing above knows which one it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from unlearnkit.data import ShardRecords, SliceFacts
+from unlearnkit.schema import Schema
+from unlearnkit.typing import AnyArray, BoolArray, FloatArray
+from unlearnkit.validation import is_frame
+
+CLASSES = -1
+"""Stands for the class labels where columns have numbers."""
+
+Support: TypeAlias = Mapping[int, frozenset[int]]
+"""For each category column, by its number, the codes that some record has; for `CLASSES` the class codes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What `Records.without` took out.
+
+    Attributes
+    ----------
+    n_records : int
+    first : dict of int to int
+        For each shard that lost a row of positive weight, the first slice that did: what was trained from there on
+        is void.
+    touched : frozenset of int
+        The shards that lost any row.
+    """
+
+    n_records: int
+    first: dict[int, int]
+    touched: frozenset[int]
+
+
+class Records(Protocol):
+    """All records of a model. Every implementation passes the same suite of tests.
+
+    An address is the keyed hash (16 bytes) of an id, or of a handle where the records have no ids.
+    """
+
+    @property
+    def n_shards(self) -> int:
+        """The number of shards."""
+        ...
+
+    @property
+    def n_slices(self) -> int:
+        """The number of slices of each shard."""
+        ...
+
+    @property
+    def n_records(self) -> int:
+        """All records, whatever their weight."""
+        ...
+
+    def shard(self, shard: int) -> ShardRecords:
+        """The records of one shard."""
+        ...
+
+    def facts(self, shard: int) -> tuple[SliceFacts, ...]:
+        """What the plan needs to know of each slice of a shard."""
+        ...
+
+    def targets(self, shard: int) -> tuple[AnyArray, FloatArray | None]:
+        """Targets and weights of a shard's rows of positive weight."""
+        ...
+
+    def addresses(self, shard: int) -> set[bytes]:
+        """The addresses of all records of a shard."""
+        ...
+
+    def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
+        """Those of these addresses that have records in these shards."""
+        ...
+
+    def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[Records, Removed]:
+        """The records but for those at these addresses in these shards, and what that took out."""
+        ...
+
+    def support(self) -> Support:
+        """The categories and class labels that some record has, whatever its weight."""
+        ...
+
+    def unsupported(self, schema: Schema) -> tuple[str, ...]:
+        """Categories and class labels of the schema that no record has any more, to read."""
+        ...
+
+
+class MemoryRecords:
+    """Records in memory.
+
+    Parameters
+    ----------
+    shards : sequence of ShardRecords
+    n_slices : int
+    classification : bool
+        Whether the targets are class codes.
+    """
+
+    def __init__(self, shards: Sequence[ShardRecords], n_slices: int, *, classification: bool) -> None:
+        self._shards = tuple(shards)
+        self._n_slices = n_slices
+        self._classification = classification
+        # Read often, and dear at the size of a model; they follow from the records, which do not change.
+        self._facts: dict[int, tuple[SliceFacts, ...]] = {}
+        self._support: dict[int, Support] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_facts": {}, "_support": {}}
+
+    @property
+    def n_shards(self) -> int:
+        """The number of shards."""
+        return len(self._shards)
+
+    @property
+    def n_slices(self) -> int:
+        """The number of slices of each shard."""
+        return self._n_slices
+
+    @property
+    def n_records(self) -> int:
+        """All records, whatever their weight."""
+        return sum(len(records) for records in self._shards)
+
+    @property
+    def classification(self) -> bool:
+        """Whether the targets are class codes."""
+        return self._classification
+
+    def shard(self, shard: int) -> ShardRecords:
+        """The records of one shard."""
+        return self._shards[shard]
+
+    def facts(self, shard: int) -> tuple[SliceFacts, ...]:
+        """What the plan needs to know of each slice of a shard."""
+        if shard not in self._facts:
+            records = self._shards[shard]
+            self._facts[shard] = records.facts(self._n_slices, classification=self._classification)
+        return self._facts[shard]
+
+    def targets(self, shard: int) -> tuple[AnyArray, FloatArray | None]:
+        """Targets and weights of a shard's rows of positive weight."""
+        return active_targets(self._shards[shard])
+
+    def addresses(self, shard: int) -> set[bytes]:
+        """The addresses of all records of a shard."""
+        records = self._shards[shard]
+        return records.keys(np.ones(len(records), dtype=bool))
+
+    def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
+        """Those of these addresses that have records in these shards."""
+        wanted = set(addresses)
+        found: set[bytes] = set()
+        for shard in set(shards):
+            records = self._shards[shard]
+            found |= records.keys(records.matching(wanted))
+        return found
+
+    def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[MemoryRecords, Removed]:
+        """The records but for those at these addresses in these shards, and what that took out."""
+        wanted = set(addresses)
+        matching = {shard: self._shards[shard].matching(wanted) for shard in sorted(set(shards))}
+        gone = {shard: rows for shard, rows in matching.items() if rows.any()}
+        first = {shard: first_slice(self._shards[shard], rows) for shard, rows in gone.items()}
+        removed = Removed(
+            n_records=sum(int(rows.sum()) for rows in gone.values()),
+            first={shard: r for shard, r in first.items() if r is not None},
+            touched=frozenset(gone),
+        )
+        left = [r.without(gone[shard]) if shard in gone else r for shard, r in enumerate(self._shards)]
+        return self._with(left, removed.touched), removed
+
+    def _with(self, shards: Sequence[ShardRecords], touched: frozenset[int]) -> MemoryRecords:
+        records = MemoryRecords(shards, self._n_slices, classification=self._classification)
+        records._facts = {shard: facts for shard, facts in self._facts.items() if shard not in touched}
+        records._support = {shard: found for shard, found in self._support.items() if shard not in touched}
+        return records
+
+    def support(self) -> Support:
+        """The categories and class labels that some record has, whatever its weight."""
+        for shard, records in enumerate(self._shards):
+            if shard not in self._support:
+                self._support[shard] = support_of(records, classification=self._classification)
+        return joined(self._support.values())
+
+    def unsupported(self, schema: Schema) -> tuple[str, ...]:
+        """Categories and class labels of the schema that no record has any more, to read."""
+        return missing_entries(self.support(), schema)
+
+
+def active_targets(records: ShardRecords) -> tuple[AnyArray, FloatArray | None]:
+    """Targets and weights of the rows of positive weight."""
+    n = records.n_active
+    return records.y[:n], None if records.weight is None else records.weight[:n]
+
+
+def first_slice(records: ShardRecords, rows: BoolArray) -> int | None:
+    """The first slice in which one of these rows has a positive weight."""
+    active = np.flatnonzero(rows[: records.n_active])
+    return int(records.slice[active].min()) if len(active) else None
+
+
+def support_of(records: ShardRecords, *, classification: bool) -> Support:
+    """The categories and class labels that these records have."""
+    codes = {number: column.cat.codes.to_numpy() for number, column in _category_columns(records)}
+    if classification:
+        codes[CLASSES] = records.y
+    # A missing value has the code -1.
+    known = {number: frozenset(np.unique(found[found >= 0]).tolist()) for number, found in codes.items()}
+    return {number: found for number, found in known.items() if found}
+
+
+def _category_columns(records: ShardRecords) -> list[tuple[int, Any]]:
+    if not is_frame(records.X):
+        return []
+    import pandas as pd
+
+    columns = [(number, records.X.iloc[:, number]) for number in range(records.X.shape[1])]
+    return [(number, column) for number, column in columns if isinstance(column.dtype, pd.CategoricalDtype)]
+
+
+def joined(supports: Iterable[Support]) -> Support:
+    """What is in any of them."""
+    union: dict[int, frozenset[int]] = {}
+    for support in supports:
+        for number, codes in support.items():
+            union[number] = union.get(number, frozenset()) | codes
+    return union
+
+
+def missing_entries(support: Support, schema: Schema) -> tuple[str, ...]:
+    """Categories and class labels of the schema that the support lacks.
+
+    Examples
+    --------
+    >>> schema = Schema("array", (2,), "<f8", classes=("gold", "silver"), class_dtype="<U6")
+    >>> missing_entries({CLASSES: frozenset({1})}, schema)
+    ("class 'gold'",)
+    """
+    entries = [
+        f"column {column.name!r}: category {category!r}"
+        for number, column in enumerate(schema.columns)
+        for code, category in enumerate(column.categories)
+        if code not in support.get(number, frozenset())
+    ]
+    labels = [label for code, label in enumerate(schema.classes or ()) if code not in support.get(CLASSES, frozenset())]
+    return (*entries, *(f"class {label!r}" for label in labels))

@@ -1,0 +1,344 @@
+"""A ledger in a SQL database: a SQLite file, or PostgreSQL by its URL."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from unlearnkit.database import Database
+from unlearnkit.errors import StateError
+from unlearnkit.ledger import Cell, Change, Checkpoint, Item, Request
+from unlearnkit.sealed import META, TABLES, Reader, Row, Writer, place, seal, tally
+
+# What can be made again from the records. `parts` follows from the two before it.
+_DERIVED = ("plan", "checkpoints", "cells", "parts")
+
+
+class SqlLedger:
+    """A ledger that outlives the process, safe for threads and for several processes.
+
+    Parameters
+    ----------
+    target : str or Path
+        The path of a SQLite file, or the URL of a database such as ``postgresql+psycopg://host/churn``.
+    create : bool
+        Make the file or the tables if they are not there.
+
+    Raises
+    ------
+    StoreError
+        If there is none, it cannot be read, or it is of a format of another version.
+    StateError
+        If it is damaged.
+
+    Notes
+    -----
+    SQLite runs in WAL mode with ``synchronous=FULL`` and ``secure_delete=ON``: what a method has written is on the
+    disk when it returns, and `settle` leaves nothing of a dropped row in the files. PostgreSQL keeps dropped rows until
+    they are vacuumed, and in its own log: `settle` has no say in that.
+    """
+
+    def __init__(self, target: str | os.PathLike[str], *, create: bool = False) -> None:
+        self._database = Database(target, create=create)
+
+    def __reduce__(self) -> tuple[type[SqlLedger], tuple[str]]:
+        return SqlLedger, (self._database.target,)
+
+    def close(self) -> None:
+        """Let go of the database; the next use takes it up again."""
+        self._database.close()
+
+    @property
+    def epoch(self) -> int:
+        """The number of changes of plan and checkpoints so far."""
+        with self._database.read() as reader:
+            return int(reader.meta()["epoch"])
+
+    def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
+        """Record new requests, durably when this returns, and give their sequences."""
+        with self._database.write() as writer:
+            # Counted, not looked up: the count is sealed, and requests are never dropped.
+            first = writer.count("requests") + 1
+            numbered = [replace(request, sequence=first + i) for i, request in enumerate(requests)]
+            _write_requests(writer, numbered)
+        return tuple(request.sequence for request in numbered)
+
+    def apply(self, change: Change) -> tuple[Checkpoint, ...]:
+        """Write a change, all of it or nothing, and give the checkpoints that it dropped."""
+        with self._database.write() as writer:
+            _write_requests(writer, change.requests)
+            _put_holders(writer, "cells", [_cell_row(cell) for cell in change.cells])
+            first = writer.count("statements")
+            writer.add("statements", [(first + i, envelope) for i, envelope in enumerate(change.statements)])
+            writer.put("notes", [(name, _dump(value)) for name, value in change.notes.items()])
+            writer.drop("tombstones", writer.lookup("tombstones", change.lifted))
+            if change.keys is None:
+                return ()
+            writer.epoch += 1
+            return _replan(writer, frozenset(change.keys))
+
+    def commit(self, checkpoint: Checkpoint) -> bool:
+        """Record a checkpoint if its key is in the plan; say whether it is."""
+        with self._database.write() as writer:
+            if not writer.lookup("plan", [checkpoint.key]):
+                return False
+            _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint)])
+            writer.epoch += 1
+            return True
+
+    def checkpoint(self, key: str) -> Checkpoint | None:
+        """The checkpoint of this key."""
+        with self._database.read() as reader:
+            rows = reader.lookup("checkpoints", [key])
+        return _checkpoint(rows[0]) if rows else None
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """All checkpoints by their keys."""
+        with self._database.read() as reader:
+            return {row[0]: _checkpoint(row) for row in reader.rows("checkpoints")}
+
+    def keys(self) -> frozenset[str]:
+        """The keys of the plan."""
+        with self._database.read() as reader:
+            return frozenset(key for (key,) in reader.rows("plan"))
+
+    def cells(self) -> tuple[Cell, ...]:
+        """What is stored of the data, by shard and slice."""
+        with self._database.read() as reader:
+            return tuple(_cell(row) for row in sorted(reader.rows("cells")))
+
+    def references(self) -> set[str]:
+        """The names of all blobs that a checkpoint or a cell refers to."""
+        with self._database.read() as reader:
+            # Not from `parts`: what is missing there would look like an orphan here.
+            return {blob for name in ("checkpoints", "cells") for blob, _ in _parts_of(name, reader.rows(name))}
+
+    def unreferenced(self, names: Iterable[str]) -> set[str]:
+        """Those of these blobs that no checkpoint and no cell refers to."""
+        asked = set(names)
+        with self._database.read() as reader:
+            return asked - {blob for blob, _ in reader.lookup("parts", asked)}
+
+    def requests(self, *states: str) -> tuple[Request, ...]:
+        """The requests in these states (none given: all), oldest first."""
+        with self._database.read() as reader:
+            state = reader.tables["requests"].c.state
+            rows = reader.rows("requests", *([state.in_(states)] if states else []))
+            items: dict[int, str] = dict(reader.rows("items"))
+        return tuple(_request(row, items) for row in sorted(rows))
+
+    def request(self, sequence: int) -> Request:
+        """The request of this sequence."""
+        with self._database.read() as reader:
+            rows = reader.lookup("requests", [sequence])
+            items: dict[int, str] = dict(reader.lookup("items", [sequence]))
+        if not rows:
+            raise LookupError(f"There is no request {sequence}.")
+        return _request(rows[0], items)
+
+    def forgotten(self, pseudonyms: Iterable[str]) -> set[str]:
+        """Those of these pseudonyms that are tombstones."""
+        with self._database.read() as reader:
+            return {pseudonym for pseudonym, _ in reader.lookup("tombstones", pseudonyms)}
+
+    def tombstones(self) -> dict[str, int]:
+        """Each tombstone, and the sequence of the request that it is from."""
+        with self._database.read() as reader:
+            return dict(reader.rows("tombstones"))
+
+    def statements(self, start: int = 0) -> tuple[str, ...]:
+        """The signed statements from this place on, oldest first."""
+        with self._database.read() as reader:
+            rows = reader.rows("statements", reader.tables["statements"].c.number >= start)
+        return tuple(envelope for _, envelope in sorted(rows))
+
+    def notes(self) -> dict[str, Any]:
+        """All notes by their names."""
+        with self._database.read() as reader:
+            return {name: json.loads(value) for name, value in reader.rows("notes")}
+
+    def settle(self) -> bool:
+        """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
+        return self._database.settle()
+
+    def check(self) -> list[str]:
+        """What is wrong with the ledger, in words; empty if nothing is."""
+        findings = []
+        for step in (self._database.integrity, self._check_rows):
+            try:
+                findings += step()
+            except StateError as error:
+                findings.append(str(error))
+        return findings
+
+    def _check_rows(self) -> list[str]:
+        with self._database.read() as reader:
+            sound, findings = self._sort_out(reader)
+        return findings + _contradictions(sound)
+
+    def discard_damaged(self) -> list[str]:
+        """Drop the rows that are damaged, of the tables that can be derived again, and say which they were.
+
+        Raises
+        ------
+        StateError
+            If a request, item, tombstone, statement or note is damaged or missing: no data brings those back.
+        """
+        structure = self._database.integrity()
+        with self._database.write(trusting=False) as writer:
+            sound, findings = self._sort_out(writer)
+            lost = [finding for finding in findings if not finding.startswith((*_DERIVED, META))]
+            lost = lost or _contradictions({**sound, "checkpoints": []})
+            if lost:
+                raise StateError(
+                    f"The ledger has lost what cannot be derived again ({'; '.join(lost)}); nothing was changed. "
+                    "Restore the ledger from a backup."
+                )
+            keys = {key for (key,) in sound["plan"]}
+            outside = [row for row in sound["checkpoints"] if row[0] not in keys]
+            findings += [f"{place('checkpoints', row)} (not in the plan)" for row in outside]
+            if findings or structure:
+                self._keep(writer, sound | {"checkpoints": [row for row in sound["checkpoints"] if row[0] in keys]})
+            else:
+                writer.start()
+        return structure + findings
+
+    def _keep(self, writer: Writer, sound: dict[str, list[Row]]) -> None:
+        """Make these all the rows that there are."""
+        parts = _parts_of("checkpoints", sound["checkpoints"]) | _parts_of("cells", sound["cells"])
+        for name, rows in (sound | {"parts": sorted(parts)}).items():
+            if name in _DERIVED:
+                writer.rewrite(name, rows)
+            else:
+                writer.tallies[name] = tally(seal(name, row) for row in rows)
+        # A number that no reader holds yet, whatever the last one was.
+        writer.epoch = max(int(time.time()), _epoch(writer) + 1)
+        writer.untidy = True
+        self._database.renew_indexes(writer)
+
+    def _sort_out(self, reader: Reader) -> tuple[dict[str, list[Row]], list[str]]:
+        """The sound rows of each table but `meta`, and what is wrong with the others."""
+        sound: dict[str, list[Row]] = {}
+        findings = []
+        try:
+            tallies = reader.meta()["tallies"]
+        except StateError:
+            tallies = {}
+            findings.append(META)
+        for name in TABLES:
+            if name == META:
+                continue
+            try:
+                with self._database.translated():
+                    rows = list(reader.raw(name))
+            except StateError:
+                rows = []
+                findings.append(f"{name} (cannot be read)")
+            broken = [place(name, row) for row, found in rows if seal(name, row) != found]
+            sound[name] = [row for row, found in rows if seal(name, row) == found]
+            count, mixed = tally(seal(name, row) for row in sound[name])
+            if not broken and tallies.get(name, [count, f"{mixed:064x}"]) != [count, f"{mixed:064x}"]:
+                broken.append(f"{name} (rows are missing, or have come back)")
+            findings += broken
+        return sound, findings
+
+
+def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:
+    rows = {r.sequence: (r.sequence, r.state, _dump(sorted(r.pseudonyms)), _dump(r.facts)) for r in requests}
+    items = {r.sequence: _dump([(i.address, i.pseudonym) for i in r.items]) if r.items else None for r in requests}
+    writer.put("requests", rows.values())
+    writer.drop("items", writer.lookup("items", (sequence for sequence, value in items.items() if value is None)))
+    writer.put("items", [(sequence, value) for sequence, value in items.items() if value is not None])
+    writer.put("tombstones", {p: (p, r.sequence) for r in requests for p in r.pseudonyms}.values())
+
+
+def _put_holders(writer: Writer, name: str, rows: Iterable[Row]) -> None:
+    """Write checkpoints or cells, and what blobs they refer to."""
+    gone, come = writer.put(name, rows)
+    old, new = _parts_of(name, gone), _parts_of(name, come)
+    writer.drop("parts", sorted(old - new))
+    writer.add("parts", sorted(new - old))
+
+
+def _replan(writer: Writer, keys: frozenset[str]) -> tuple[Checkpoint, ...]:
+    rows = writer.rows("plan")
+    known = {key for (key,) in rows}
+    outside = [row for row in rows if row[0] not in keys]
+    # No checkpoint is outside the plan.
+    dropped = writer.lookup("checkpoints", (key for (key,) in outside))
+    writer.drop("plan", outside)
+    writer.add("plan", [(key,) for key in sorted(keys - known)])
+    writer.drop("checkpoints", dropped)
+    writer.drop("parts", sorted(_parts_of("checkpoints", dropped)))
+    return tuple(_checkpoint(row) for row in dropped)
+
+
+def _contradictions(sound: dict[str, list[Row]]) -> list[str]:
+    """What the rows say against each other."""
+    sequences = {row[0] for row in sound["requests"]}
+    keys = {key for (key,) in sound["plan"]}
+    counts = {
+        "requests are not numbered from 1 without a gap": len(sequences ^ set(range(1, len(sequences) + 1))),
+        "statements are not numbered without a gap": len(
+            {row[0] for row in sound["statements"]} ^ set(range(len(sound["statements"])))
+        ),
+        "tombstones are of no request": sum(row[1] not in sequences for row in sound["tombstones"]),
+        "lists of items are of no request": sum(row[0] not in sequences for row in sound["items"]),
+        "checkpoints are not in the plan": sum(row[0] not in keys for row in sound["checkpoints"]),
+    }
+    return [f"{count} {text}" for text, count in counts.items() if count]
+
+
+def _epoch(reader: Reader) -> int:
+    try:
+        return int(reader.meta()["epoch"])
+    except StateError:
+        return 0
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _pairs(text: str) -> tuple[tuple[Any, Any], ...]:
+    return tuple((first, second) for first, second in json.loads(text))
+
+
+def _parts_of(name: str, rows: Iterable[Row]) -> set[Row]:
+    """The rows of `parts` for these checkpoints or cells."""
+    if name == "checkpoints":
+        return {(blob, row[0]) for row in rows for _, blob in json.loads(row[5])}
+    return {(blob, f"{row[0]}/{row[1]}") for row in rows for _, blob in json.loads(row[6])}
+
+
+def _checkpoint_row(checkpoint: Checkpoint) -> Row:
+    c = checkpoint
+    return c.key, c.shard, c.slice, c.environment, c.parent, _dump(c.parts)
+
+
+def _checkpoint(row: Row) -> Checkpoint:
+    key, shard, slice_, environment, parent, parts = row
+    return Checkpoint(key, shard, slice_, _pairs(parts), environment, parent)
+
+
+def _cell_row(cell: Cell) -> Row:
+    c = cell
+    described = (c.n, c.n_records, c.digest, _dump(c.classes), _dump(c.parts), _dump(c.support), int(c.stale))
+    return c.shard, c.slice, *described
+
+
+def _cell(row: Row) -> Cell:
+    shard, slice_, n, n_records, digest, classes, parts, support, stale = row
+    supported = tuple((column, tuple(codes)) for column, codes in json.loads(support))
+    known = tuple(json.loads(classes))
+    return Cell(shard, slice_, n, n_records, digest, known, _pairs(parts), supported, stale=bool(stale))
+
+
+def _request(row: Row, items: dict[int, str]) -> Request:
+    sequence, state, pseudonyms, facts = row
+    asked = tuple(Item(address, pseudonym) for address, pseudonym in json.loads(items.get(sequence, "[]")))
+    return Request(sequence, state, asked, frozenset(json.loads(pseudonyms)), json.loads(facts))
