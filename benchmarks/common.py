@@ -17,12 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 
-def arguments(description: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, proves nothing")
-    parser.add_argument("--repeat", type=int, default=3, help="alternating repetitions")
-    parser.add_argument("--data", type=Path, default=os.environ.get("UNLEARNKIT_DATA"), help="folder of real data sets")
-    return parser.parse_args()
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that all scripts have."""
+    flags = argparse.ArgumentParser(description=description)
+    flags.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, proves nothing")
+    flags.add_argument("--repeat", type=int, default=3, help="alternating repetitions")
+    flags.add_argument("--data", type=Path, default=os.environ.get("UNLEARNKIT_DATA"), help="folder of real data sets")
+    return flags
+
+
+def arguments(flags: argparse.ArgumentParser | str | None) -> argparse.Namespace:
+    return (flags if isinstance(flags, argparse.ArgumentParser) else parser(flags)).parse_args()
 
 
 def seconds(call: Callable[[], Any]) -> float:

@@ -1,26 +1,44 @@
 """How fast a request takes effect: isolating one id against retraining the plain model.
 
-From the moment of isolation nothing served or stored was influenced by the record, and only the votes of the
-affected shards have changed.
+From the moment of isolation nothing served was influenced by the record, and only the votes of the affected shards have
+changed. With ``--store`` the model lives in a folder: then a request is durable, its rows and states are destroyed on
+disk, and a receipt is signed.
 """
 
 from __future__ import annotations
 
 import copy
+import os
 import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from common import arguments, report, seconds
+from common import arguments, parser, report, seconds
 from lightgbm import LGBMClassifier
 from sklearn.datasets import make_classification
 
 from unlearnkit import SISAClassifier
+from unlearnkit.sql import SqlLedger
 
-GOAL = 500
+GOAL, STORE_GOAL, RATE_GOAL = 500, 100, 200
+GROUP = 100
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    flags = parser(__doc__)
+    flags.add_argument("--store", action="store_true", help="in a folder instead of in memory")
+    options = arguments(flags)
+    if options.store:
+        in_store(options)
+    else:
+        in_memory(options)
+
+
+def in_memory(options: Any) -> None:
     n, trees, requests = (5_000, 20, 10) if options.quick else (200_000, 200, 50)
     X, y = make_classification(n, 50, n_informative=20, random_state=0)
     plain = LGBMClassifier(n_estimators=trees, verbose=-1, n_jobs=-1)
@@ -51,6 +69,86 @@ def main() -> None:
         only_affected_changed=changed_right,
         ok=bool(speedup >= GOAL and changed_right),
     )
+
+
+def in_store(options: Any) -> None:
+    n, trees, requests = (5_000, 20, 10) if options.quick else (200_000, 200, 50)
+    X, y = make_classification(n, 50, n_informative=20, random_state=0)
+    plain = LGBMClassifier(n_estimators=trees, verbose=-1, n_jobs=-1)
+    retrain = [seconds(lambda: plain.fit(X, y)) for _ in range(options.repeat)]
+    with tempfile.TemporaryDirectory() as folder:
+        clf = SISAClassifier(plain, n_shards=20, n_slices=5, random_state=0, store=Path(folder, "model.sisa"), n_jobs=2)
+        fit = seconds(lambda: clf.fit(X, y, ids=np.arange(n)))
+        chosen = [int(i) for i in np.random.default_rng(0).choice(n, size=requests + 5 * GROUP, replace=False)]
+        total, isolated, synced = [], [], []
+        for request in chosen[:requests]:
+            with waiting_for_disk() as waited:
+                total.append(seconds(lambda i=request: clf.forget(i, repair=False)))
+            receipt = clf.receipts()[-1]
+            isolated.append((receipt.isolated_at - receipt.received_at).total_seconds())
+            synced.append(sum(waited))
+            clf.repair()
+        submitted, carried_out = [], []
+        for start in range(requests, len(chosen), GROUP):
+            *group, last = chosen[start : start + GROUP]
+            submitted.append(seconds(lambda ids=group: clf._ensemble.store.submit([[i] for i in ids])))
+            carried_out.append(submitted[-1] + seconds(lambda i=last: clf.forget(i, repair=False)))
+            clf.repair()
+        features, target, kept = without(X, y, chosen)
+        exact = clf.pinned().fit(features, target, ids=kept).model_digest_ == clf.model_digest_
+    times = [t / statistics.median(total) for t in retrain]
+    rates = [GROUP / t for t in carried_out]
+    rows = [
+        row("retrain the plain model, all cores (s)", retrain),
+        row("fit of the whole SISA model into a store, two processes (s)", [fit]),
+        row(f"forget one id until its receipt is signed, {requests} requests (ms)", [1e3 * t for t in total]),
+        row("of this, until it is isolated (ms)", [1e3 * t for t in isolated]),
+        row("of this, waiting for the disk (ms)", [1e3 * t for t in synced]),
+        row("times faster than one retrain", times),
+        row(f"record {GROUP} requests durably (ms)", [1e3 * t for t in submitted]),
+        row(f"requests a second, in groups of {GROUP}, until the receipts are signed", rates),
+    ]
+    report(
+        f"isolation in a store: LightGBM {trees} trees, {n} x 50, S=20, R=5",
+        rows,
+        speedup=statistics.median(times),
+        goal=STORE_GOAL,
+        p99_ms=1e3 * float(np.quantile(total, 0.99)),
+        rate=statistics.median(rates),
+        rate_goal=RATE_GOAL,
+        exact=exact,
+        ok=bool(exact and statistics.median(times) >= STORE_GOAL and statistics.median(rates) >= RATE_GOAL),
+    )
+
+
+@contextmanager
+def waiting_for_disk() -> Iterator[list[float]]:
+    """The seconds of every fsync of a file of ours, and of every transaction of the ledger with those inside it."""
+    waited: list[float] = []
+    fsync, methods = os.fsync, {name: getattr(SqlLedger, name) for name in ("submit", "apply", "commit", "settle")}
+
+    def timed(call: Any) -> Any:
+        def inner(*args: Any, **options: Any) -> Any:
+            found: list[Any] = []
+            waited.append(seconds(lambda: found.append(call(*args, **options))))
+            return found[0]
+
+        return inner
+
+    try:
+        os.fsync = timed(fsync)
+        for name, method in methods.items():
+            setattr(SqlLedger, name, timed(method))
+        yield waited
+    finally:
+        os.fsync = fsync
+        for name, method in methods.items():
+            setattr(SqlLedger, name, method)
+
+
+def without(X: np.ndarray, y: np.ndarray, gone: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    keep = np.setdiff1d(np.arange(len(X)), gone)
+    return X[keep], y[keep], keep
 
 
 def only_affected_changed(before: SISAClassifier, after: SISAClassifier, request: int, X: np.ndarray) -> bool:

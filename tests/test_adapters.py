@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -194,3 +195,27 @@ def test_asking_for_a_plugin_imports_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
+
+
+def test_an_adapter_lists_no_library_unless_it_says_so():
+    assert adapter("cats", named(Cat)).library == ()
+
+
+def test_the_first_party_plugins_list_public_modules_of_their_own_library():
+    for name in ("sklearn", "lightgbm", "xgboost", "torch"):
+        pytest.importorskip(f"unlearnkit_{name}")
+    libraries = {a.name: a.library for a in Plugins().adapters}
+    homes = {
+        "sklearn": {"sklearn"},
+        "lightgbm": {"lightgbm"},
+        "xgboost": {"xgboost"},
+        "torch": {"torch", "unlearnkit_torch"},
+        "skorch": {"torch", "skorch"},
+    }
+    for name, home in homes.items():
+        assert {module.partition(".")[0] for module in libraries[name]} == home
+        assert len(set(libraries[name])) == len(libraries[name])
+        assert not any(part.startswith("_") for module in libraries[name] for part in module.split("."))
+        # What acts on the world when it is called, and what would have seen rows before.
+        assert not {"sklearn", "sklearn.utils", "sklearn.datasets", "sklearn.frozen", "torch"} & set(libraries[name])
+        assert all(importlib.import_module(module) for module in libraries[name])

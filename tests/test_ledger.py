@@ -205,16 +205,19 @@ def test_committing_again_replaces(ledger):
     assert ledger.unreferenced(["new", "both"]) == set()
 
 
-def test_the_epoch_goes_up_with_plan_and_checkpoints_and_nothing_else(ledger):
+def test_the_epoch_goes_up_with_plan_checkpoints_and_cells_and_nothing_else(ledger):
     before = ledger.epoch
     plan(ledger, "a")
     assert ledger.epoch > before
     before = ledger.epoch
     assert not ledger.commit(checkpoint("b", "x"))
     ledger.submit([request()])
-    ledger.apply(Change(notes={"n": 1}, statements=("s",), cells=(Cell(0, 0, 1, 1, "d"),)))
+    ledger.apply(Change(notes={"n": 1}, statements=("s",)))
     assert ledger.settle()
     assert ledger.epoch == before
+    ledger.apply(Change(cells=(Cell(0, 0, 1, 1, "d"),)))
+    assert ledger.epoch > before
+    before = ledger.epoch
     assert ledger.commit(checkpoint("a", "x"))
     assert ledger.epoch > before
 

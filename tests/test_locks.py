@@ -256,9 +256,12 @@ def test_leaving_in_a_forked_process_lets_go_of_nothing(tmp_path):
 def test_a_forked_process_does_not_keep_a_dead_parents_lock(tmp_path):
     code = """
 import os, time
+ready, done = os.pipe()
 child = os.fork()
 if not child:
+    os.write(done, b".")
     time.sleep(60)
+os.read(ready, 1)
 print(child, flush=True)
 """
     process = other_process(tmp_path, "repairer", then=f"exec({code!r}); input()")

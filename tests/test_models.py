@@ -273,21 +273,23 @@ def test_other_names_are_not_looked_up(name):
         restore(estimator(name), ALL)
     with pytest.raises((CodeNeededError, StateError)):
         restore(holding(estimator(name)), ALL)
-    if name != "sklearn.model_selection._split:KFold":
+    if name != "sklearn.model_selection._split:KFold":  # a class that its library exports, but no estimator
         with pytest.raises(CodeNeededError, match="estimator="):
             restore(holding({"class": name}), ALL)
     assert set(sys.modules) == before
 
 
 def test_nothing_is_imported_by_a_name_from_the_store():
+    others = [n for n in NAMED if n != "sklearn.tree" and not n.startswith(("sklearn.tree.", "sklearn.tree:"))]
+    others += ["missing_library:X", "sklearn.utils:x"]
     code = f"""
 import json, sys
 from unlearnkit.adapters import Adapter
 from unlearnkit.errors import UnlearnKitError
 from unlearnkit.models import restore
-adapters = [Adapter("sklearn", (), None, ("sklearn.treehouse", "missing_library", "sklearn.tree"))]
+adapters = [Adapter("sklearn", (), None, ("missing_library", "sklearn.tree"))]
 before = set(sys.modules)
-for name in {[n for n in NAMED if not n.startswith("sklearn.tree")]!r} + ["missing_library:X", "sklearn.utils:x"]:
+for name in {others!r}:
     try:
         restore({{"estimator": {{"class": name, "parameters": {{}}}}}}, adapters)
     except UnlearnKitError:
@@ -324,6 +326,21 @@ def test_names_that_a_module_gives_on_demand_are_not_asked_for(monkeypatch, expo
         with pytest.raises(CodeNeededError):
             restore(estimator(f"lazy_library:{name}"), [Adapter("lazy", (), SKLEARN.wrap, ("lazy_library",))])
     assert set(asked) <= {"__all__", *(exports or ())}
+
+
+def test_parameters_that_a_class_swallows_but_does_not_know_are_refused(monkeypatch):
+    class Greedy(BaseEstimator):
+        def __init__(self, known=None, **others):
+            self.known = known
+
+    Greedy.__module__, Greedy.__qualname__ = "greedy_library", "Greedy"
+    module = types.ModuleType("greedy_library")
+    module.Greedy = Greedy
+    monkeypatch.setitem(sys.modules, "greedy_library", module)
+    adapters = [Adapter("greedy", (), SKLEARN.wrap, ("greedy_library",))]
+    assert restore(estimator("greedy_library:Greedy", known=5), adapters).known == 5
+    with pytest.raises(StateError, match="Greedy has no parameter 'other'"):
+        restore(estimator("greedy_library:Greedy", other=5), adapters)
 
 
 SHAPED = {"dtype": "<f8", "shape": [1], "bytes": "AAAAAAAAAAA="}

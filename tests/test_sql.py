@@ -490,7 +490,7 @@ def test_messages_name_no_address(path, ledger):
 def test_a_password_is_in_no_message():
     pytest.importorskip("psycopg")
     with pytest.raises(StoreError) as caught:
-        SqlLedger("postgresql+psycopg://someone:secret@127.0.0.1:1/none")
+        SqlLedger("postgresql+psycopg://someone:secret@127.0.0.1:1/none?sslpassword=secret")
     assert "secret" not in str(caught.value)
     assert "***" in str(caught.value)
 

@@ -46,9 +46,9 @@ class Adapter:
     library : tuple of str
         The public modules of the wrapped library whose classes a stored model may name, such as
         ``("lightgbm",)``: the allow-list of `unlearnkit.load`. No other module is ever imported for a stored model,
-        of these only what they export is taken, and only classes with ``get_params`` are called. So leave out
-        modules with classes that act on the disk or the network when they are made. Without it the model is given
-        as ``load(path, estimator=...)``.
+        of these only what they export is taken, and only classes with ``get_params`` and ``set_params`` are called.
+        So leave out modules with such classes that act on the disk or the network when they are made. Without it
+        the model is given as ``load(path, estimator=...)``.
     """
 
     name: str

@@ -7,8 +7,6 @@ no number in a header decides how much memory is taken.
 from __future__ import annotations
 
 import importlib
-import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +15,7 @@ import scipy.sparse as sp
 
 from unlearnkit.errors import StateError, StoreError
 from unlearnkit.frames import Column
-from unlearnkit.parts import pack_array
+from unlearnkit.parts import BrokenArrayError, pack_array, view_array
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, Features
 
@@ -100,30 +98,10 @@ def read_array(part: bytes, dtype: np.dtype[Any] | None = None) -> AnyArray:
     StateError
         If it is not.
     """
-    shape, found, start = _array_header(part)
-    if found.hasobject or not found.itemsize or (dtype is not None and found != dtype):
-        raise broken(f"an array has the dtype {found}" + ("" if dtype is None else f", not {dtype}"))
-    sizes_fit = all(0 <= size <= len(part) for size in shape)
-    if not sizes_fit or math.prod(shape) * found.itemsize != len(part) - start:
-        raise broken(f"an array file of shape {shape} has {len(part) - start} bytes of values")
-    values: AnyArray = np.frombuffer(part, found, math.prod(shape), start).reshape(shape)
-    if found.kind == "b" and (values.view(np.uint8) > 1).any():
-        raise broken("a truth value is neither 0 nor 1")
-    return values
-
-
-def _array_header(part: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, dtype and where the values begin."""
-    stream = io.BytesIO(part)
     try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, found = np.lib.format.read_array_header_1_0(stream)
-    except Exception as error:
-        # All of it: numpy lets through what ast, tokenize and struct raise.
-        raise broken("a part is not an array file") from error
-    if version != (1, 0) or fortran:
-        raise broken("a part is an array file of a version or order that is not written")
-    return shape, found, stream.tell()
+        return view_array(part, dtype)
+    except BrokenArrayError as error:
+        raise broken(str(error)) from error
 
 
 def _index_dtype(nnz: int, schema: Schema) -> np.dtype[Any]:

@@ -86,7 +86,7 @@ class Builder:
         EnvironmentChangedError
             If a step would go on from a state of another environment. Nothing was trained.
         """
-        stored = store.ledger.checkpoints()
+        stored = store.checkpoints()
         due = [m for s, steps in enumerate(build.plan.shards) if s not in without and (m := missing(steps, stored))]
         for steps in due:
             self._refuse_foreign(steps[0], stored)
@@ -118,7 +118,7 @@ class Builder:
                 if not store.ledger.keys() >= {step.key for step in steps}:
                     continue
                 parent = None if steps[0].parent is None else store.parts(steps[0].parent)
-                records = build.records.shard(steps[0].shard)
+                records = store.shard(build.records, steps[0].shard)
             yield ShardTask(self.learner, records, steps, parent, self.labels)
 
     def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:

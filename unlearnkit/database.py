@@ -57,7 +57,8 @@ class Database:
                 raise StoreError("A ledger needs a file or a server; nothing was made. Give the path of a file.")
             self.file = Path(url.database).absolute()
         self.target: str = str(self.file) if self.file else url.render_as_string(hide_password=False)
-        self.name = self.file.name if self.file else url.render_as_string(hide_password=True)
+        # Options of a URL may hold secrets as well as its password.
+        self.name = self.file.name if self.file else url.set(query={}).render_as_string(hide_password=True)
         self._reset()
         _all.add(self)
         with self.translated():

@@ -33,7 +33,7 @@ from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
-from unlearnkit.partition import Partition
+from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.plan import Context, Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
@@ -84,8 +84,11 @@ class SisaEnsemble:
 
     def __getstate__(self) -> dict[str, Any]:
         if self.store.durable:
-            left_out = ("_swap", "_snapshot", "_build")
-            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_looked": -float("inf")}
+            # The partition has a secret in it, which is read from its own place again.
+            left_out = ("_swap", "_snapshot", "_build", "partition")
+            config = replace(self.config, partition=HashPartition())
+            state = {k: v for k, v in vars(self).items() if k not in left_out}
+            return state | {"config": config, "_looked": -float("inf")}
         # Records and states must be of one moment, though a request may come before they are written out.
         with self.store.at_rest():
             return {k: v for k, v in vars(self).items() if k not in ("_swap", "_snapshot")} | {
@@ -97,6 +100,7 @@ class SisaEnsemble:
         self.config = replace(self.config, environment=environment_now(self.config.environment))
         if self.store.durable:
             self._epoch = -1
+            self._adopt(stored_blueprint(self.store, self.config))
             self._sync()
         elif hasattr(self, "_build"):
             # States travel as their stored bytes, and are decoded from them here as everywhere.
@@ -114,6 +118,10 @@ class SisaEnsemble:
         if isinstance(self._learner, UnlearnKitError):
             raise CodeNeededError(f"{self._learner} Until then: status, forget and isolate work.") from self._learner
         return self._learner
+
+    def _adopt(self, known: Blueprint) -> None:
+        self.config, self.schema, self.partition = known.config, known.schema, known.partition
+        self._context = known.context
 
     @property
     def _blueprint(self) -> Blueprint:
@@ -184,7 +192,7 @@ class SisaEnsemble:
 
     def _train(self, label: str, build: Build, without: Collection[int] = ()) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
-        stored = self.store.ledger.checkpoints()
+        stored = self.store.checkpoints()
         due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
         if due and self.store.durable:
             self.store.begin_training(self.config.environment_digest, self.config.environment)
@@ -208,7 +216,7 @@ class SisaEnsemble:
     @property
     def _untrainable(self) -> dict[int, str]:
         """Shards that could not be trained, and why."""
-        return {int(shard): why for shard, why in self.store.ledger.notes().get(UNTRAINABLE, {}).items()}
+        return {int(shard): why for shard, why in self.store.ledger.note(UNTRAINABLE, {}).items()}
 
     def _note_untrainable(self, failures: Mapping[int, TrainingError], kept: Collection[int]) -> None:
         # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
@@ -219,8 +227,7 @@ class SisaEnsemble:
 
     def _settled(self) -> None:
         """Note that no training is under way."""
-        notes = self.store.ledger.notes()
-        if notes.get(TRAINING):
+        if self.store.ledger.note(TRAINING):
             self.store.apply(Change(notes={TRAINING: False}))
 
     # -- open ----------------------------------------------------------------------------------------------------
@@ -241,15 +248,13 @@ class SisaEnsemble:
         StateError
             If something in it is damaged.
         """
-        known = stored_blueprint(self.store, self.config)
-        self.schema, self.partition, self._context = known.schema, known.partition, known.context
-        self.config = known.config
+        self._adopt(stored_blueprint(self.store, self.config))
         with self.store.at_rest():
             self._build = self.store_build()
             self.store.recover(self._build.plan.keys)
             self._erase()
         self.store.note_refresh(self.refresh_s)
-        if self.store.ledger.notes().get(TRAINING) and not isinstance(self._learner, UnlearnKitError):
+        if self.store.ledger.note(TRAINING) and not isinstance(self._learner, UnlearnKitError):
             # If another process is at it, it is not undone.
             with suppress(StoreInUseError):
                 self._warn(self._repair(wait=False))
@@ -309,7 +314,7 @@ class SisaEnsemble:
             return
         damaged: StateError | None = None
         with self._swap:
-            build, stored = self._build, self.store.ledger.checkpoints()
+            build, stored = self._build, self.store.checkpoints()
             old = getattr(self, "_snapshot", None)
             serving = old.constituents if old is not None else (None,) * self.config.n_shards
             constituents: list[Any] = []
@@ -371,7 +376,7 @@ class SisaEnsemble:
         _notify_done(finished)
 
     def _finish(self) -> list[Request]:
-        rebuilt: list[int] = self.store.ledger.notes().get(REBUILT, [])
+        rebuilt: list[int] = self.store.ledger.note(REBUILT, [])
         return self._eraser.finish(self._build.plan, rebuilt)
 
     def receipt(self, sequence: int) -> Receipt:
@@ -428,7 +433,7 @@ class SisaEnsemble:
             self._note_untrainable(failures, without)
             self._serve()
             finished = self._finish()
-            if self.store.ledger.notes().get(REBUILT):
+            if self.store.ledger.note(REBUILT):
                 self.store.apply(Change(notes={REBUILT: []}))
             self._settled()
             self._epoch = self.store.ledger.epoch
@@ -436,7 +441,7 @@ class SisaEnsemble:
 
     def _discard_unusable_states(self) -> None:
         """Drop all states of shards that have a damaged one, or would train on from another environment's."""
-        plan, stored = self._build.plan, self.store.ledger.checkpoints()
+        plan, stored = self._build.plan, self.store.checkpoints()
         damaged = self._damaged(stored)
         stale = {
             s
@@ -476,20 +481,20 @@ class SisaEnsemble:
     @property
     def degraded_shards(self) -> tuple[int, ...]:
         """Shards with steps that are not trained (again)."""
-        stored = self.store.ledger.checkpoints()
+        stored = self.store.checkpoints()
         return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing(steps, stored))
 
     @property
     def model_digest(self) -> str:
         """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-        return self._eraser.digest(self._build.plan, self.store.ledger.checkpoints())
+        return self._eraser.digest(self._build.plan, self.store.checkpoints())
 
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
         with self.store.at_rest():
             self._sync()
             _, removal = self._eraser.removal(self._build, ids)
-            stored = self.store.ledger.checkpoints()
+            stored = self.store.checkpoints()
         plan, first = removal.build.plan, removal.removed.first
         hopeless = self._untrainable.keys() - first.keys()
         trainable = (shard for s, shard in enumerate(plan.shards) if s not in hopeless)
@@ -521,7 +526,7 @@ class SisaEnsemble:
         with self.store.at_rest():
             # A request that comes in while it rebuilds must not look like a fault.
             self._sync()
-            own, stored = self._build, self.store.ledger.checkpoints()
+            own, stored = self._build, self.store.checkpoints()
             damaged = self._damaged(stored)
             forgotten = self._eraser.forgotten_in(own.records)
         records: Records = own.records
@@ -532,8 +537,15 @@ class SisaEnsemble:
         rebuilt = Store()
         rebuilt.replan(plan.keys)
         with progress("Verifying", len(plan.keys), shown=self.config.verbose > 0) as advance:
-            self._builder.build(Build(records, plan), rebuilt, lambda *_: advance(1))
-        theirs = states_of(plan, rebuilt.ledger.checkpoints())
+            try:
+                self._builder.build(Build(records, plan), rebuilt, lambda *_: advance(1))
+            except StateError as error:
+                if self.store.ledger.keys() == own.plan.keys:
+                    raise
+                raise StoreInUseError(
+                    "A request changed the store while it was verified; nothing is wrong with it. Verify again."
+                ) from error
+        theirs = states_of(plan, rebuilt.checkpoints())
         report = compare(self._blueprint, own_plan, stored, damaged, theirs)
         return replace(report, exact=report.exact and not forgotten, forgotten_rows=forgotten, shards=chosen)
 

@@ -14,14 +14,14 @@ learner: a request can be carried out where the framework is not even installed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from unlearnkit.addresses import Addresses
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
-from unlearnkit.errors import ParameterError, StoreError, UnknownRecordError
+from unlearnkit.errors import ParameterError, UnknownRecordError
 from unlearnkit.ids import as_list
 from unlearnkit.ledger import (
     ISOLATED,
@@ -37,9 +37,7 @@ from unlearnkit.ledger import (
 )
 from unlearnkit.plan import Plan, missing, plan_shard
 from unlearnkit.records import Records, Removed
-from unlearnkit.signing import envelope_digest
-from unlearnkit.statements import Kind, sign, statement_of
-from unlearnkit.store import CHAIN, UNTRAINABLE, Store, now
+from unlearnkit.store import UNTRAINABLE, Store, naming, now
 from unlearnkit.stored import StoredRecords
 from unlearnkit.verification import model_digest, states_of
 
@@ -169,11 +167,12 @@ class Eraser:
         received = ledger.requests(RECEIVED)
         if not received:
             return build, False
-        stored = ledger.checkpoints()
+        stored = self.store.checkpoints()
         before = build.records.unsupported(self.blueprint.schema)
-        old, done = build, []
+        old, done, digest = build, [], self.digest(build.plan, stored)
         for request in received:
-            isolated, build = self._isolated(request, build, stored)
+            isolated, build = self._isolated(request, build, stored, digest)
+            digest = isolated.facts.get("digest_isolated", digest)
             done.append(isolated)
         if not self.store.durable:
             # The rows went with the old value; in a store, the purge finds out.
@@ -182,25 +181,31 @@ class Eraser:
         touched = [s for s, steps in enumerate(build.plan.shards) if steps != old.plan.shards[s]]
         untrainable = {s: why for s, why in self._untrainable().items() if int(s) not in touched}
         rejected = [request for request in done if request.state == REJECTED]
-        statements, notes = self._signed(rejected, "rejected")
+        statements, notes = self.store.signed(rejected, "rejected")
         self.store.apply(
             Change(
                 keys=build.plan.keys,
                 cells=_changed_cells(old, build),
                 requests=tuple(done),
+                tombstones={name: request.sequence for request in done for name in request.pseudonyms},
                 statements=statements,
                 notes={UNTRAINABLE: untrainable} | notes,
             )
         )
+        if rejected:
+            # The purge of the others does it for them.
+            ledger.settle()
         return build, True
 
-    def _isolated(self, request: Request, build: Build, stored: Mapping[str, Checkpoint]) -> tuple[Request, Build]:
+    def _isolated(
+        self, request: Request, build: Build, stored: Mapping[str, Checkpoint], digest: str
+    ) -> tuple[Request, Build]:
         removal = self.remove(build, request)
         if removal.unknown and len(removal.unknown) == len(request.items):
             why = {
                 "reason": _NO_RECORD,
                 "skipped": list(range(len(request.items))),
-                "digest_before": self.digest(build.plan, stored),
+                "digest_before": digest,
             }
             return replace(request, state=REJECTED, items=(), facts=_public(request.facts) | why), build
         plan = removal.build.plan
@@ -213,8 +218,8 @@ class Eraser:
             "restart_points": {str(s): _last_kept(plan, s, stored) for s in sorted(removal.removed.first)},
             "steps_total": len(plan.keys),
             "states_destroyed": sum(key in stored for key in lost),
-            "digest_before": self.digest(build.plan, stored),
-            "digest_isolated": self.digest(plan, stored),
+            "digest_before": digest,
+            "digest_isolated": self.digest(plan, stored) if lost else digest,
             "parameters_digest": self.blueprint.context.fingerprint,
             "seed": self.blueprint.context.seed,
         }
@@ -222,7 +227,7 @@ class Eraser:
         return isolated, removal.build
 
     def _untrainable(self) -> dict[str, str]:
-        found: dict[str, str] = self.store.ledger.notes().get(UNTRAINABLE, {})
+        found: dict[str, str] = self.store.ledger.note(UNTRAINABLE, {})
         return found
 
     def digest(self, plan: Plan, stored: Mapping[str, Checkpoint]) -> str:
@@ -248,16 +253,10 @@ class Eraser:
         if not isolated:
             return build
         if not self.store.durable:
-            self.store.apply(Change(requests=tuple(self._purged(request, {}) for request in isolated)))
+            self.store.apply(Change(requests=tuple(_purged(request, {}) for request in isolated)))
             return build
         isolated, build = self._rewrite(isolated, build)
         self.store.sweep()
-        listed = sum(1 for _ in self.store.blobs.names())
-        if self.store.orphans():
-            raise StoreError(
-                "Blobs of forgotten records are still listed after their deletion; the request stays open, and is "
-                "tried again when the store is opened next. Is another program restoring files there?"
-            )
         if not self.store.ledger.settle():
             warnings.warn(
                 "A reader keeps old pages of the ledger in use, so the purge is not complete: the request stays open "
@@ -267,25 +266,21 @@ class Eraser:
             )
             return build
         facts = {
-            "purge_check": f"All {listed} blobs were listed after the deletion: the ledger refers to each of them, and "
-            "to no other. Its log was truncated.",
+            "purge_check": "All blobs were listed after the deletion: the ledger refers to each one that is left. "
+            "The log of the ledger was truncated.",
             "copies": list(self.store.declared.copies),
             "environment": self.store.environment(),
         }
-        purged = [self._purged(request, facts) for request in isolated]
-        statements, notes = self._signed(purged, "purged")
-        purged = [
-            replace(request, facts=request.facts | {"purge_statement": envelope_digest(statement)})
-            for request, statement in zip(purged, statements, strict=True)
-        ]
-        self.store.apply(Change(requests=tuple(purged), statements=statements, notes=notes))
+        purged = [_purged(request, facts) for request in isolated]
+        statements, notes = self.store.signed(purged, "purged")
+        self.store.apply(Change(requests=naming(purged, statements), statements=statements, notes=notes))
         return build
 
     def _rewrite(self, isolated: tuple[Request, ...], build: Build) -> tuple[tuple[Request, ...], Build]:
         """Put the rows that remain into new blocks, and let go of the old ones and of the items."""
         records = build.records
         assert isinstance(records, StoredRecords)
-        schema, at = self.blueprint.schema, now().isoformat()
+        schema, at = self.blueprint.schema, now()
         before = records.unsupported(schema)
         cells = self.store.put_cells(records.rewritten())
         fresh = StoredRecords(
@@ -296,22 +291,17 @@ class Eraser:
             records.n_slices,
         )
         found = {
+            "readers_refreshed_by": self.store.refreshed_by(at).isoformat(),
             "blocks_destroyed": sum(len(records.cells[cell.shard, cell.slice].parts) for cell in cells),
             "unsupported": [entry for entry in fresh.unsupported(schema) if entry not in before],
         }
         # A purge that was cut short has told all this before.
         isolated = tuple(
-            replace(r, items=(), facts=found | {"isolated_at": at} | r.facts | (found if r.items else {}))
+            replace(r, items=(), facts=found | {"isolated_at": at.isoformat()} | r.facts | (found if r.items else {}))
             for r in isolated
         )
         self.store.apply(Change(cells=cells, requests=isolated))
         return isolated, Build(fresh, build.plan)
-
-    def _purged(self, request: Request, facts: Mapping[str, Any]) -> Request:
-        at = now().isoformat()
-        known = {"isolated_at": at} | request.facts | dict(facts) | {"purged_at": at}
-        known["readers_refreshed_by"] = self.store.refreshed_by(known["isolated_at"])
-        return replace(request, state=PURGED, items=(), facts=known)
 
     # -- repaired ------------------------------------------------------------------------------------------------
 
@@ -321,7 +311,7 @@ class Eraser:
         purged = ledger.requests(PURGED)
         if not purged:
             return []
-        stored = ledger.checkpoints()
+        stored = self.store.checkpoints()
         degraded = {s for s, steps in enumerate(plan.shards) if missing(steps, stored)}
         untrainable = self._untrainable()
         digest = self.digest(plan, stored)
@@ -340,22 +330,16 @@ class Eraser:
             elif request.facts | facts != request.facts:
                 open_.append(replace(request, facts=request.facts | facts))
         if closed or open_:
-            statements, notes = self._signed(closed, "repaired")
+            statements, notes = self.store.signed(closed, "repaired")
             self.store.apply(Change(requests=(*open_, *closed), statements=statements, notes=notes))
         return closed
 
-    def _signed(self, requests: Iterable[Request], kind: Kind) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """A signed statement on each request, in the chain of all; and where the chain is then."""
-        if not self.store.durable:
-            return (), {}
-        chain = self.store.ledger.notes().get(CHAIN, {"number": 0, "digest": None})
-        number, previous = chain["number"], chain["digest"]
-        envelopes = []
-        for request in requests:
-            number += 1
-            envelopes.append(sign(statement_of(request, kind, number, previous), self.store.secrets))
-            previous = envelope_digest(envelopes[-1])
-        return tuple(envelopes), {CHAIN: {"number": number, "digest": previous}} if envelopes else {}
+
+def _purged(request: Request, facts: Mapping[str, Any]) -> Request:
+    """The request, of which nothing is left from now on."""
+    at = now()
+    known = {"isolated_at": at.isoformat()} | request.facts | dict(facts) | {"purged_at": at.isoformat()}
+    return replace(request, state=PURGED, items=(), facts=known)
 
 
 def _public(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -10,14 +10,22 @@ from typing import Any
 from unlearnkit.aggregation import MEAN, Aggregation
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint, Config
-from unlearnkit.errors import ForgottenRecordError, KeyMissingError, ParameterError, StoreError, StoreInUseError
+from unlearnkit.errors import (
+    ForgottenRecordError,
+    KeyMissingError,
+    ParameterError,
+    SchemaError,
+    StateError,
+    StoreError,
+    StoreInUseError,
+)
 from unlearnkit.keys import MemoryKeys
-from unlearnkit.ledger import Cell, Change
+from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Request
 from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.plan import FORMAT, Context
 from unlearnkit.records import MemoryRecords
 from unlearnkit.schema import Schema
-from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store, naming
 from unlearnkit.stored import pack_records
 
 RAISE, DROP, READMIT = "raise", "drop", "readmit"
@@ -82,7 +90,7 @@ class Founding:
             )
         self._store = store
         self._forgotten = forgotten
-        self._used = store.durable and store.exists and SETTINGS in store.ledger.notes()
+        self._used = store.durable and store.exists and store.ledger.note(SETTINGS) is not None
         self.config = config if not store.durable else self._with_secret(config)
 
     def _with_secret(self, config: Config) -> Config:
@@ -155,10 +163,11 @@ class Founding:
             store.replan(build.plan.keys)
             yield build
             return
+        refuse_unwritable(blueprint.schema)
         store.create(blueprint.partition.secret)
         with store.locks.repairer(wait=False):
             with store.at_rest():
-                if (SETTINGS in store.ledger.notes()) != self._used:
+                if (store.ledger.note(SETTINGS) is not None) != self._used:
                     raise self._in_use("another process has just fitted it")
                 build = self._keep(blueprint, records)
             yield build
@@ -198,12 +207,41 @@ class Founding:
         return {address: names for address, names in named if any(name in tombstones for name in names)}
 
 
+def refuse_unwritable(schema: Schema) -> None:
+    """Raise `SchemaError` for a schema that could not be read back."""
+    try:
+        same = Schema.from_json(schema.to_json()) == schema
+    except StateError:
+        same = False
+    if not same:
+        raise SchemaError(
+            "The data have categories, labels or column names of a type that cannot be written down; nothing was "
+            "written. Turn them into strings or numbers, or keep the model in memory."
+        )
+
+
 def _same(cells: tuple[Cell, ...], records: MemoryRecords) -> bool:
     """Whether what is stored of the data is what these records are."""
     facts = [records.facts(shard) for shard in range(records.n_shards)]
     given = {(s, r): (cell.n, cell.digest) for s, slices in enumerate(facts) for r, cell in enumerate(slices)}
     stored = {(cell.shard, cell.slice): (cell.n, cell.digest) for cell in cells}
     return given == stored and sum(cell.n_records for cell in cells) == records.n_records
+
+
+def _signed_now(store: Store, requests: Iterable[Request]) -> tuple[Request, ...]:
+    """Requests that were carried out in memory, with the statements that they would have had in the store."""
+    facts = {
+        "purge_check": "The model was in memory when the records were removed: nothing was stored of them.",
+        "copies": list(store.declared.copies),
+    }
+    known = {request.sequence: replace(request, facts=facts | request.facts) for request in requests}
+    purged = [request for request in known.values() if request.state in (PURGED, REPAIRED)]
+    statements, notes = store.signed(purged, "purged")
+    store.apply(Change(statements=statements, notes=notes))
+    purged = list(naming(purged, statements))
+    statements, notes = store.signed([request for request in purged if request.state == REPAIRED], "repaired")
+    store.apply(Change(statements=statements, notes=notes))
+    return tuple((known | {request.sequence: request for request in purged}).values())
 
 
 def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) -> Build:
@@ -223,19 +261,29 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
         raise StoreInUseError(f"{store!r} is there already; nothing was written. Give a path that is not.")
     assert isinstance(build.records, MemoryRecords)
     assert isinstance(source.secrets, MemoryKeys)
+    refuse_unwritable(blueprint.schema)
     store.create(blueprint.partition.secret, source.secrets)
     config = blueprint.config
     with store.at_rest():
         cells = store.put_cells(pack_records(build.records, blueprint.schema))
         requests = source.ledger.requests()
         store.ledger.submit(requests)
+        requests = _signed_now(store, requests)
         notes = {
             SETTINGS: blueprint.settings(),
             TRAINING: False,
-            UNTRAINABLE: source.ledger.notes().get(UNTRAINABLE, {}),
+            UNTRAINABLE: source.ledger.note(UNTRAINABLE, {}),
             ENVIRONMENT + config.environment_digest: config.environment,
         }
-        store.apply(Change(keys=build.plan.keys, cells=cells, requests=requests, notes=notes | store.policy_note))
+        store.apply(
+            Change(
+                keys=build.plan.keys,
+                cells=cells,
+                requests=requests,
+                tombstones=source.ledger.tombstones(),
+                notes=notes | store.policy_note,
+            )
+        )
         for checkpoint in source.ledger.checkpoints().values():
             store.blobs.put(source.blobs.get(name) for _, name in checkpoint.parts)
             store.ledger.commit(checkpoint)

@@ -59,7 +59,8 @@ class Cell:
     parts : tuple of (str, str)
         Part name and blob name, sorted.
     support : tuple of (int, tuple of int)
-        For each category column, by its number, the codes that a record of the cell has, sorted.
+        For each category column, by its number, the codes that a record of the cell has, sorted; under -1 the class
+        codes of all its records, whatever their weight.
     stale : bool
         The blobs still hold records that a request has removed.
     """
@@ -103,7 +104,7 @@ class Request:
     items : tuple of Item
         What is asked for, until the purge has destroyed it.
     pseudonyms : frozenset of str
-        Of the ids that it removed. They are tombstones.
+        Of the ids that it removed.
     facts : dict
         Plain JSON values: what receipts are made of.
     """
@@ -126,7 +127,9 @@ class Change:
     cells : tuple of Cell
         In place of what was known of the same shards and slices.
     requests : tuple of Request
-        In place of those of the same sequence; their pseudonyms become tombstones.
+        In place of those of the same sequence.
+    tombstones : mapping of str to int
+        Pseudonyms of forgotten ids, and the sequence of the request that they are from.
     statements : tuple of str
         Signed statements, appended to the others.
     notes : mapping of str to JSON value
@@ -138,6 +141,7 @@ class Change:
     keys: Collection[str] | None = None
     cells: tuple[Cell, ...] = ()
     requests: tuple[Request, ...] = ()
+    tombstones: Mapping[str, int] = field(default_factory=dict)
     statements: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     lifted: frozenset[str] = frozenset()
@@ -148,7 +152,7 @@ class Ledger(Protocol):
 
     @property
     def epoch(self) -> int:
-        """Goes up with every change of the plan or of the checkpoints: who holds another one is out of date."""
+        """Goes up with every change of plan, checkpoints or cells: who holds another one is out of date."""
         ...
 
     def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
@@ -217,6 +221,10 @@ class Ledger(Protocol):
         """All notes by their names."""
         ...
 
+    def note(self, name: str, default: Any = None) -> Any:
+        """The note of this name."""
+        ...
+
     def settle(self) -> bool:
         """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
         ...
@@ -247,7 +255,7 @@ class MemoryLedger:
 
     @property
     def epoch(self) -> int:
-        """The number of changes of plan and checkpoints so far."""
+        """The number of changes of plan, checkpoints and cells so far."""
         return self._epoch
 
     def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
@@ -262,21 +270,21 @@ class MemoryLedger:
         """Write a change and give the checkpoints that it dropped."""
         with self._lock:
             self._write(change.requests)
+            self._tombstones.update(change.tombstones)
             self._cells.update({(cell.shard, cell.slice): cell for cell in change.cells})
             self._statements.extend(change.statements)
             self._notes.update(change.notes)
             for pseudonym in change.lifted:
                 self._tombstones.pop(pseudonym, None)
+            self._epoch += change.keys is not None or bool(change.cells)
             if change.keys is None:
                 return ()
             self._keys = frozenset(change.keys)
-            self._epoch += 1
             return tuple(self._checkpoints.pop(key) for key in self._checkpoints.keys() - self._keys)
 
     def _write(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self._requests[request.sequence] = request
-            self._tombstones.update(dict.fromkeys(request.pseudonyms, request.sequence))
             if request.state in UNFINISHED:
                 self._unfinished[request.sequence] = None
             else:
@@ -355,6 +363,10 @@ class MemoryLedger:
         """All notes by their names."""
         with self._lock:
             return dict(self._notes)
+
+    def note(self, name: str, default: Any = None) -> Any:
+        """The note of this name."""
+        return self._notes.get(name, default)
 
     def settle(self) -> bool:
         """Nothing is left behind: there are no files."""

@@ -60,7 +60,8 @@ def _public(module: object, name: str) -> object:
 
 def is_estimator(cls: type) -> bool:
     """Whether it can be described by its parameters."""
-    return callable(getattr(cls, "get_params", None))
+    # Both: LightGBM's Dataset, which reads files, has the first.
+    return all(callable(getattr(cls, name, None)) for name in ("get_params", "set_params"))
 
 
 def is_cache(parameter: object, value: object) -> bool:

@@ -48,8 +48,8 @@ def describe(model: object, adapters: Iterable[Adapter] | None = None) -> dict[s
 def restore(description: object, adapters: Iterable[Adapter] | None = None) -> Any:
     """The unfitted model behind a description.
 
-    Only classes that the adapters' modules export are looked up, and only those with ``get_params`` are called, with
-    parameters that it knows.
+    Only classes that the adapters' modules export are looked up, and only those with ``get_params`` and
+    ``set_params`` are called, with parameters that these know.
 
     Parameters
     ----------
@@ -228,7 +228,8 @@ class _Reader:
         cls, self.library = self._find(a(str, name))
         if not is_estimator(cls):
             raise CodeNeededError(
-                f"{name[:120]} is no estimator: it has no get_params. No code was run. Pass load(path, estimator=...)."
+                f"{name[:120]} is no estimator: it lacks get_params and set_params. No code was run. Pass "
+                "load(path, estimator=...)."
             )
         parameters = {key: self._parameter(key, value) for key, value in a(dict, written).items()}
         self.library = outer

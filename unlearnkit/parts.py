@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -60,16 +61,52 @@ def unpack_array(data: bytes) -> AnyArray:
     Raises
     ------
     StateError
-        If the bytes are not an npy file, or hold Python objects.
+        If the bytes are not an npy file, hold Python objects, or are not as many as their header says.
     """
     try:
-        array: Any = np.load(io.BytesIO(data), allow_pickle=False)
+        return view_array(data).copy()
+    except BrokenArrayError as error:
+        raise StateError(
+            f"A stored part is not a plain array: {error}; the model was left as it is. Rebuild the state from its "
+            "records."
+        ) from error
+
+
+class BrokenArrayError(Exception):
+    """Says what is wrong with bytes that are no npy file; `unpack_array` and others put it in their own words."""
+
+
+def view_array(data: bytes, dtype: np.dtype[Any] | None = None) -> AnyArray:
+    """A view of the bytes of an npy file, which has to be as long as its header says, and of this dtype if given.
+
+    No number in the header decides how much memory is taken.
+
+    Raises
+    ------
+    BrokenArrayError
+        If it is not.
+    """
+    shape, found, start = _array_header(data)
+    if found.hasobject or not found.itemsize or (dtype is not None and found != dtype):
+        raise BrokenArrayError(f"an array has the dtype {found}" + ("" if dtype is None else f", not {dtype}"))
+    sizes_fit = all(0 <= size <= len(data) for size in shape)
+    if not sizes_fit or math.prod(shape) * found.itemsize != len(data) - start:
+        raise BrokenArrayError(f"an array file of shape {shape} has {len(data) - start} bytes of values")
+    values: AnyArray = np.frombuffer(data, found, math.prod(shape), start).reshape(shape)
+    if found.kind == "b" and (values.view(np.uint8) > 1).any():
+        raise BrokenArrayError("a truth value is neither 0 nor 1")
+    return values
+
+
+def _array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, dtype and where the values begin."""
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran, found = np.lib.format.read_array_header_1_0(stream)
     except Exception as error:
-        # All of it: numpy lets through what zipfile, ast and tokenize raise.
-        msg = "A stored part is not a plain array; the model was left as it is. Rebuild the state from its records."
-        raise StateError(msg) from error
-    if not isinstance(array, np.ndarray):
-        msg = "A stored part is an archive where an array was expected; the model was left as it is."
-        raise StateError(msg)
-    plain: AnyArray = array
-    return plain
+        # All of it: numpy lets through what ast, tokenize and struct raise.
+        raise BrokenArrayError("it is not an array file") from error
+    if version != (1, 0) or fortran:
+        raise BrokenArrayError("it is an array file of a version or order that is not written")
+    return shape, found, stream.tell()

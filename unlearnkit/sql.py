@@ -54,7 +54,7 @@ class SqlLedger:
 
     @property
     def epoch(self) -> int:
-        """The number of changes of plan and checkpoints so far."""
+        """The number of changes of plan, checkpoints and cells so far."""
         with self._database.read() as reader:
             return int(reader.meta()["epoch"])
 
@@ -75,10 +75,11 @@ class SqlLedger:
             first = writer.count("statements")
             writer.add("statements", [(first + i, envelope) for i, envelope in enumerate(change.statements)])
             writer.put("notes", [(name, _dump(value)) for name, value in change.notes.items()])
+            writer.put("tombstones", change.tombstones.items())
             writer.drop("tombstones", writer.lookup("tombstones", change.lifted))
+            writer.epoch += change.keys is not None or bool(change.cells)
             if change.keys is None:
                 return ()
-            writer.epoch += 1
             return _replan(writer, frozenset(change.keys))
 
     def commit(self, checkpoint: Checkpoint) -> bool:
@@ -160,6 +161,12 @@ class SqlLedger:
         """All notes by their names."""
         with self._database.read() as reader:
             return {name: json.loads(value) for name, value in reader.rows("notes")}
+
+    def note(self, name: str, default: Any = None) -> Any:
+        """The note of this name."""
+        with self._database.read() as reader:
+            rows = reader.lookup("notes", [name])
+        return json.loads(rows[0][1]) if rows else default
 
     def settle(self) -> bool:
         """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
@@ -253,7 +260,6 @@ def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:
     writer.put("requests", rows.values())
     writer.drop("items", writer.lookup("items", (sequence for sequence, value in items.items() if value is None)))
     writer.put("items", [(sequence, value) for sequence, value in items.items() if value is not None])
-    writer.put("tombstones", {p: (p, r.sequence) for r in requests for p in r.pseudonyms}.values())
 
 
 def _put_holders(writer: Writer, name: str, rows: Iterable[Row]) -> None:

@@ -22,17 +22,23 @@ from unlearnkit.addresses import Addresses
 from unlearnkit.blobs import Blobs, MemoryBlobs, blob_name
 from unlearnkit.cells import MANIFEST, pack_manifest
 from unlearnkit.errors import ParameterError, StateError, StoreError
+from unlearnkit.files import make_folder, sweep_temporary
 from unlearnkit.folder import DirectoryBlobs
+from unlearnkit.ids import as_list
 from unlearnkit.keys import Keys, MemoryKeys, Secrets
 from unlearnkit.ledger import ISOLATED, PURGED, REPAIRED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
 from unlearnkit.locks import Locks
 from unlearnkit.partition import Partition
+from unlearnkit.signing import envelope_digest
 from unlearnkit.sql import SqlLedger
+from unlearnkit.statements import Kind, sign, statement_of
 from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
 
 if TYPE_CHECKING:
+    from unlearnkit.data import ShardRecords
     from unlearnkit.plan import PlannedStep
+    from unlearnkit.records import Records
     from unlearnkit.schema import Schema
 
 # Names of notes in the ledger.
@@ -114,6 +120,7 @@ class Store:
         self._given: dict[str, Any] = {"blobs": blobs, "ledger": ledger, "keys": keys}
         self.policy = policy
         self.durable = blobs is not None
+        self._known: tuple[int, dict[str, Checkpoint]] | None = None
         place: Any = getattr(blobs, "path", blobs)
         self._folder = None if place is None else Path(place).parent
         self._name = "" if place is None else repr(os.fspath(place))
@@ -132,11 +139,12 @@ class Store:
     def __getstate__(self) -> dict[str, Any]:
         if self.durable:
             # A pickle names the store, and holds nothing of it.
-            return {k: v for k, v in vars(self).items() if k not in ("blobs", "ledger", "secrets", "locks")}
+            left_out = ("blobs", "ledger", "secrets", "locks")
+            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_known": None}
         # Copied together: a ledger must not name a blob that was put after the blobs were written out.
         with self.locks.writer():
             opened = {name: copy(getattr(self, name)) for name in ("blobs", "ledger", "secrets")}
-            return vars(self) | opened | {"locks": Locks(None)}
+            return vars(self) | opened | {"locks": Locks(None), "_known": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -229,7 +237,7 @@ class Store:
         StoreError
             If nothing was ever fitted into it.
         """
-        found = self.ledger.notes().get(SETTINGS)
+        found = self.ledger.note(SETTINGS)
         if found is None:
             raise StoreError(
                 f"The store at {self._name} holds no model yet: its first fit did not get as far as keeping the data. "
@@ -248,6 +256,15 @@ class Store:
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.ledger.checkpoint(key) is not None
+
+    def shard(self, records: Records, shard: int) -> ShardRecords:
+        """The records of a shard, from where they are stored now.
+
+        What other processes have purged meanwhile need not have changed the plan: rows without weight train nothing.
+        """
+        if isinstance(records, StoredRecords) and self.durable:
+            records = records.moved(self.ledger.cells(), self._pending())
+        return records.shard(shard)
 
     def save(self, step: PlannedStep, parts: Parts, environment: str) -> bool:
         """Keep a state if its step is still in the plan; otherwise leave nothing of it behind.
@@ -323,14 +340,24 @@ class Store:
         with self.locks.writer():
             if isinstance(self.blobs, DirectoryBlobs):
                 self.blobs.sweep()
-            orphans = self.orphans()
-            if orphans:
-                self.blobs.delete(orphans)
+            references = self.ledger.references()
+            orphans = set(self.blobs.names()) - references
+            self.blobs.delete(orphans)
+            if orphans and not references.issuperset(self.blobs.names()):
+                raise StoreError(
+                    "Blobs that were deleted are still listed, so what is to be forgotten may not be destroyed; what "
+                    "was under way stays open, and is tried again when the store is opened next. Is another program "
+                    "restoring files there?"
+                )
             return len(orphans)
 
-    def orphans(self) -> set[str]:
-        """The blobs that nothing refers to, found by listing."""
-        return set(self.blobs.names()) - self.ledger.references()
+    def checkpoints(self) -> Mapping[str, Checkpoint]:
+        """All checkpoints by their keys, read again only if they may have changed."""
+        epoch = self.ledger.epoch
+        if self._known is None or self._known[0] != epoch:
+            # Should they change between the two lines, they are read once too often.
+            self._known = (epoch, self.ledger.checkpoints())
+        return self._known[1]
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -358,11 +385,12 @@ class Store:
 
     def records(self, schema: Schema, n_shards: int, n_slices: int) -> StoredRecords:
         """The records that the ledger describes, without those that isolated requests have removed."""
+        return StoredRecords(self.blobs, self.ledger.cells(), schema, n_shards, n_slices, pending=self._pending())
+
+    def _pending(self) -> frozenset[bytes]:
+        """The addresses whose records are removed and not yet purged."""
         isolated = self.ledger.requests(ISOLATED)
-        pending = frozenset(bytes.fromhex(item.address) for request in isolated for item in request.items)
-        return StoredRecords(
-            self.blobs, self.ledger.cells(), schema, n_shards=n_shards, n_slices=n_slices, pending=pending
-        )
+        return frozenset(bytes.fromhex(item.address) for request in isolated for item in request.items)
 
     # -- recovery ------------------------------------------------------------------------------------------------
 
@@ -382,6 +410,8 @@ class Store:
             self.ledger.apply(Change(keys=keys - lost, notes={TRAINING: True}))
             self.ledger.apply(Change(keys=keys))
         self._expire()
+        if self._folder is not None:
+            sweep_temporary(self._folder)
         self.sweep()
 
     def _expire(self) -> None:
@@ -405,7 +435,7 @@ class Store:
 
     def note_refresh(self, seconds: float) -> None:
         """Note how long a reader may go on with what it has loaded: receipts say so."""
-        if self.durable and seconds > self.ledger.notes().get(REFRESH, 0):
+        if self.durable and seconds > self.ledger.note(REFRESH, 0):
             self.ledger.apply(Change(notes={REFRESH: seconds}))
 
     # -- requests ------------------------------------------------------------------------------------------------
@@ -431,7 +461,8 @@ class Store:
             If an id cannot be of the model's type. Nothing was recorded.
         """
         addresses = self.addresses(self.settings())
-        return self.ledger.submit([self.request(addresses.items(ids)) for ids in groups])
+        given = [as_list(ids) for ids in groups]
+        return self.ledger.submit([self.request(addresses.items(i), search=addresses.shards(i)) for i in given])
 
     def request(self, items: Iterable[Item], **facts: Any) -> Request:
         """A request as it is received now."""
@@ -445,6 +476,20 @@ class Store:
         }
         return Request(items=items, facts=known | facts)
 
+    def signed(self, requests: Iterable[Request], kind: Kind) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """A signed statement on each request, in the chain of all; and the note that says where the chain is then."""
+        requests = tuple(requests)
+        if not self.durable or not requests:
+            return (), {}
+        chain = self.ledger.note(CHAIN, {"number": 0, "digest": None})
+        number, previous = chain["number"], chain["digest"]
+        envelopes = []
+        for request in requests:
+            number += 1
+            envelopes.append(sign(statement_of(request, kind, number, previous), self.secrets))
+            previous = envelope_digest(envelopes[-1])
+        return tuple(envelopes), {CHAIN: {"number": number, "digest": previous}}
+
     def addresses(self, settings: Mapping[str, Any]) -> Addresses:
         """From ids to addresses, as the settings say."""
         schema = json.loads(settings["schema"])
@@ -456,18 +501,18 @@ class Store:
         """The policy that holds: the one given, or the one declared before, or the default."""
         if self.policy is not None:
             return self.policy
-        found = self.ledger.notes().get(POLICY)
+        found = self.ledger.note(POLICY)
         return Policy() if found is None else Policy(**found | {"copies": tuple(found["copies"])})
 
-    def refreshed_by(self, isolated_at: str) -> str:
+    def refreshed_by(self, isolated: datetime) -> datetime:
         """By when every process that had the model loaded has stopped serving what was isolated then."""
-        seconds = self.ledger.notes().get(REFRESH, 0)
-        return (datetime.fromisoformat(isolated_at) + timedelta(seconds=seconds)).isoformat()
+        seconds: float = self.ledger.note(REFRESH, 0)
+        return isolated + timedelta(seconds=seconds)
 
     def environment(self) -> dict[str, str]:
         """The versions that the stored states were made with; several where there are."""
         notes = self.ledger.notes()
-        digests = {checkpoint.environment for checkpoint in self.ledger.checkpoints().values()}
+        digests = {checkpoint.environment for checkpoint in self.checkpoints().values()}
         found: dict[str, set[str]] = {}
         for digest in digests:
             for name, version in notes.get(ENVIRONMENT + digest, {}).items():
@@ -478,6 +523,14 @@ class Store:
     def policy_note(self) -> dict[str, Any]:
         """The policy as the ledger keeps it."""
         return {POLICY: json.loads(json.dumps(asdict(self.declared)))}
+
+
+def naming(requests: Iterable[Request], statements: Iterable[str]) -> tuple[Request, ...]:
+    """Purged requests that name the first statement about each: the second one will repeat it."""
+    return tuple(
+        replace(request, facts=request.facts | {"purge_statement": envelope_digest(statement)})
+        for request, statement in zip(requests, statements, strict=True)
+    )
 
 
 def as_store(given: str | os.PathLike[str] | Store) -> Store:
@@ -508,17 +561,3 @@ def operator() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably.
-
-    Raises
-    ------
-    StoreError
-        If the operating system does not allow it.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"The folder {path} cannot be made: {error.strerror}; nothing was changed.") from error

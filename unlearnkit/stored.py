@@ -26,6 +26,9 @@ from unlearnkit.records import (
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, FloatArray
 
+_MAX_REMEMBERED = 1_000_000
+"""Records whose addresses and targets, some hundred bytes each, may stay in memory."""
+
 
 class StoredRecords:
     """Records in blobs, of which only the facts are kept in memory.
@@ -59,6 +62,8 @@ class StoredRecords:
         self._n_shards = n_shards
         self._n_slices = n_slices
         self._pending = frozenset(pending)
+        # Requests that are carried out together look at the same cells again and again.
+        self._looked_at: dict[tuple[int, int], tuple[Cell, ShardRecords]] = {}
 
     @property
     def n_shards(self) -> int:
@@ -141,7 +146,9 @@ class StoredRecords:
             matching = rows.matching(wanted)
             if matching.any():
                 gone |= rows.keys(matching)
-                changed.append(self._stale(cell, rows.without(matching)))
+                rest = rows.without(matching)
+                changed.append(self._stale(cell, rest))
+                self._remember(changed[-1], rest)
                 if first_slice(rows, matching) is not None:
                     first.setdefault(cell.shard, cell.slice)
         left = self._with(changed, self._pending | gone)
@@ -174,9 +181,15 @@ class StoredRecords:
                 records = self._read(cell) if cell.n_records else no_records(self._schema)
                 yield describe(cell.shard, cell.slice, records, self._schema), pack_cell(records, self._schema)
 
+    def moved(self, cells: Iterable[Cell], pending: Collection[bytes]) -> StoredRecords:
+        """The records as a ledger describes them that has changed meanwhile."""
+        return StoredRecords(self._blobs, cells, self._schema, self._n_shards, self._n_slices, pending=pending)
+
     def _with(self, changed: Iterable[Cell], pending: frozenset[bytes]) -> StoredRecords:
         cells = {**self._cells, **{(cell.shard, cell.slice): cell for cell in changed}}
-        return StoredRecords(self._blobs, cells.values(), self._schema, self._n_shards, self._n_slices, pending=pending)
+        left = StoredRecords(self._blobs, cells.values(), self._schema, self._n_shards, self._n_slices, pending=pending)
+        left._looked_at = self._looked_at
+        return left
 
     def _of(self, shard: int) -> list[Cell]:
         """The cells of a shard that have records, by slice."""
@@ -191,7 +204,16 @@ class StoredRecords:
 
     def _rows(self, cell: Cell) -> ShardRecords:
         """The records of a cell that were not removed, without their features."""
-        return self._left(cell, unpack_rows(self._blobs.get(_names(cell)[ROWS]), self._schema))
+        known, rows = self._looked_at.get((cell.shard, cell.slice), (None, None))
+        if rows is None or known != cell:
+            rows = self._left(cell, unpack_rows(self._blobs.get(_names(cell)[ROWS]), self._schema))
+            self._remember(cell, rows)
+        return rows
+
+    def _remember(self, cell: Cell, rows: ShardRecords) -> None:
+        if sum(len(r) for _, r in self._looked_at.values()) > _MAX_REMEMBERED:
+            self._looked_at.clear()
+        self._looked_at[cell.shard, cell.slice] = (cell, rows)
 
     def _read(self, cell: Cell) -> ShardRecords:
         parts = {name: self._blobs.get(blob) for name, blob in _names(cell).items() if name != MANIFEST}

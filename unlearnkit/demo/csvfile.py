@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unlearnkit.demo.data import Data
-from unlearnkit.errors import DataError, ParameterError
+from unlearnkit.errors import DataError
 from unlearnkit.ids import encode_ids
+from unlearnkit.tables import check_columns, ids_of, read_table
 from unlearnkit.typing import AnyArray, Task
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def read_csv(
     DataError
         If the file cannot be used.
     """
-    frame, n_infinite = _finite(_frame(path))
-    _check_columns(frame, path, [target] if id_column is None else [target, id_column])
+    frame, n_infinite = _finite(read_table(path, id_column))
+    check_columns(frame, path, {"target": target} | ({} if id_column is None else {"id": id_column}))
     n_read = len(frame)
     frame = _sample(frame[frame[target].notna()], max_rows)
     ids = None if id_column is None else _ids(frame[id_column])
@@ -81,48 +80,10 @@ def read_csv(
     return Read(Data(path.name, X, y, ids, task), notes)
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    if importlib.util.find_spec("pandas") is None:
-        raise DataError(
-            f"Reading {path} needs pandas, which is not installed; nothing was done. "
-            "Install it: pip install 'unlearnkit[pandas]'"
-        )
-    import pandas as pd
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = _separator(file.read(1 << 16))
-        return pd.read_csv(path, sep=separator, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); nothing was done.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text; nothing was done. Convert it: iconv -t utf-8") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise DataError(f"{path} is not a CSV table ({str(error).strip()}); nothing was done.") from error
-
-
-def _separator(start: str) -> str:
-    try:
-        return csv.Sniffer().sniff(start.partition("\n")[0], delimiters=",;\t|").delimiter
-    except csv.Error:
-        return ","
-
-
 def _finite(frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Without infinities, which half of the models refuse, and how many there were."""
     infinite = frame.isin([np.inf, -np.inf])
     return frame.mask(infinite), int(infinite.to_numpy().sum())
-
-
-def _check_columns(frame: pd.DataFrame, path: Path, wanted: Sequence[str]) -> None:
-    for name in wanted:
-        if name not in frame.columns:
-            raise DataError(
-                f"{path} has no column {name!r}; nothing was done. Its first line, which must be the header, names: "
-                f"{', '.join(map(str, frame.columns[:20]))}{', ...' if frame.shape[1] > 20 else ''}"  # noqa: PLR2004
-            )
-    if len(set(wanted)) < len(wanted):
-        raise ParameterError(f"The column {wanted[0]!r} cannot be both target and id; nothing was done.")
 
 
 def _sample(frame: pd.DataFrame, max_rows: int | None) -> pd.DataFrame:
@@ -137,7 +98,7 @@ def _sample(frame: pd.DataFrame, max_rows: int | None) -> pd.DataFrame:
 
 
 def _ids(column: pd.Series) -> AnyArray:
-    ids = np.array(column.tolist(), dtype=object)
+    ids = ids_of(column)
     encode_ids(ids, len(ids))  # raises now what every model would raise later
     return ids
 
