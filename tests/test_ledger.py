@@ -105,7 +105,10 @@ def history(rng, n):
                     "items": tuple(map(item, rng.sample(names, rng.randrange(2)))),
                     "pseudonyms": frozenset(rng.sample(names, 3)),
                 }
-                change = Change(requests=(Request(**options),), lifted=frozenset(rng.sample(names, 2)))
+                changed = Request(**options)
+                tombstones = dict.fromkeys(changed.pseudonyms, changed.sequence)
+                lifted = frozenset(rng.sample(names, 2))
+                change = Change(requests=(changed,), tombstones=tombstones, lifted=lifted)
                 yield lambda ledger, change=change: ledger.apply(change)
             case "cells":
                 cells = [Cell(rng.randrange(3), rng.randrange(3), i, i, "d", parts=(("X", rng.choice(names)),))]
@@ -273,8 +276,8 @@ def test_forgotten_is_what_any_request_removed(ledger):
     ledger.submit([request(), request()])
     assert ledger.forgotten(["p"]) == set()
     first, second = ledger.requests()
-    ledger.apply(Change(requests=(replace(first, pseudonyms=frozenset({"p", "q"})),)))
-    ledger.apply(Change(requests=(replace(second, pseudonyms=frozenset({"r", "q"})),)))
+    ledger.apply(Change(requests=(first,), tombstones={"p": 1, "q": 1}))
+    ledger.apply(Change(requests=(second,), tombstones={"r": 2, "q": 2}))
     assert ledger.forgotten(iter(["p", "r", "never"])) == {"p", "r"}
     assert ledger.forgotten([]) == set()
     assert ledger.tombstones() == {"p": 1, "q": 2, "r": 2}
@@ -284,15 +287,17 @@ def test_a_lifted_tombstone_is_gone_even_if_it_is_written_at_the_same_time(ledge
     ledger.submit([request()])
     written = replace(ledger.request(1), pseudonyms=frozenset({"p", "q"}))
     ledger.apply(Change(requests=(written,)))
-    ledger.apply(Change(requests=(written,), lifted=frozenset({"p", "never"})))
+    ledger.apply(Change(requests=(written,), tombstones={"p": 1, "q": 1}, lifted=frozenset({"p", "never"})))
     assert ledger.tombstones() == {"q": 1}
+    ledger.apply(Change(requests=(replace(written, state=REPAIRED),)))
+    assert ledger.tombstones() == {"q": 1}, "writing the request again brings no tombstone back"
     assert ledger.request(1).pseudonyms == {"p", "q"}
 
 
 def test_thousands_are_written_and_found(ledger):
     pseudonyms = [f"p{i}" for i in range(2500)]
     ledger.submit([request()])
-    ledger.apply(Change(requests=(replace(ledger.request(1), pseudonyms=frozenset(pseudonyms)),)))
+    ledger.apply(Change(tombstones=dict.fromkeys(pseudonyms, 1)))
     assert ledger.forgotten([*pseudonyms, "never"]) == set(pseudonyms)
     ledger.apply(Change(lifted=frozenset(pseudonyms[:2000])))
     assert ledger.tombstones().keys() == set(pseudonyms[2000:])

@@ -50,7 +50,8 @@ def fill(ledger, n=12):
         parts = (("a", digest(f"part {i}")), ("b", digest("shared")))
         ledger.commit(Checkpoint(digest(f"key {i}"), 0, i, parts, digest("here"), digest(f"key {i - 1}")))
     ledger.submit([Request(items=(Item(digest(f"address {i}")[:32], f"p{i}"),), facts={"n": i}) for i in range(n)])
-    ledger.apply(Change(requests=(Request(1, PURGED, (), frozenset({"p0", "p00"}), {"n": 0}),)))
+    purged = Request(1, PURGED, (), frozenset({"p0", "p00"}), {"n": 0})
+    ledger.apply(Change(requests=(purged,), tombstones={"p0": 1, "p00": 1}))
 
 
 def views(ledger):

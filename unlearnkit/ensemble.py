@@ -28,7 +28,15 @@ from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.environment import environment_now
 from unlearnkit.erasure import Eraser
-from unlearnkit.errors import CodeNeededError, DataError, StateError, StoreInUseError, TrainingError, UnlearnKitError
+from unlearnkit.errors import (
+    CodeNeededError,
+    DataError,
+    EnvironmentChangedError,
+    StateError,
+    StoreInUseError,
+    TrainingError,
+    UnlearnKitError,
+)
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
@@ -38,6 +46,7 @@ from unlearnkit.plan import Context, Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.records import MemoryRecords, Records
+from unlearnkit.restoring import restore
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, open_constituent
 from unlearnkit.store import REBUILT, TRAINING, UNTRAINABLE, Store
@@ -167,7 +176,10 @@ class SisaEnsemble:
             with self.store.at_rest():
                 self._note_untrainable(failures, frozenset())
                 self._serve()
+                # On a used store, requests may have waited for these steps.
+                finished = self._finish()
                 self._settled()
+        _notify_done(finished)
         self._warn(failures)
         return self
 
@@ -250,6 +262,7 @@ class SisaEnsemble:
         """
         self._adopt(stored_blueprint(self.store, self.config))
         with self.store.at_rest():
+            restore(self.store, self._blueprint)
             self._build = self.store_build()
             self.store.recover(self._build.plan.keys)
             self._erase()
@@ -257,8 +270,16 @@ class SisaEnsemble:
         if self.store.ledger.note(TRAINING) and not isinstance(self._learner, UnlearnKitError):
             # If another process is at it, it is not undone.
             with suppress(StoreInUseError):
-                self._warn(self._repair(wait=False))
+                self._resume()
         return self
+
+    def _resume(self) -> None:
+        """Finish a training that was under way."""
+        try:
+            self._warn(self._repair(wait=False))
+        except EnvironmentChangedError as error:
+            # It still forgets and predicts, and whether to rebuild is for its user to say.
+            warnings.warn(f"A training that was cut short cannot go on: {error}", RuntimeWarning, stacklevel=4)
 
     def move(self, store: Store) -> None:
         """Write the model, which is in memory, into a store, and go on there.

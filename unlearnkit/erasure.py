@@ -121,13 +121,21 @@ class Eraser:
         known = tuple(item for item in items if item not in set(removal.unknown))
         return replace(request, items=known, facts=request.facts | {"skipped": list(positions)}), removal
 
-    def remove(self, build: Build, request: Request) -> Removal:
-        """What a request comes to: the build without its records."""
+    def remove(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> Removal:
+        """What a request comes to: the build without its records.
+
+        Parameters
+        ----------
+        build : Build
+        request : Request
+        erased : frozenset of str
+            Pseudonyms that are about to become tombstones.
+        """
         shards = request.facts.get("search", range(self.blueprint.config.n_shards))
         wanted = {bytes.fromhex(item.address): item for item in request.items}
         found = build.records.found(wanted, shards)
         absent = [address for address in wanted if address not in found]
-        forgotten = self._forgotten(absent)
+        forgotten = self._forgotten(absent, erased)
         records, removed = build.records.without(found, shards)
         changed = {s: plan_shard(self.blueprint.context, s, records.facts(s)) for s in removed.touched}
         return Removal(
@@ -138,10 +146,10 @@ class Eraser:
             unknown=tuple(wanted[address] for address in absent if address not in forgotten),
         )
 
-    def _forgotten(self, addresses: Collection[bytes]) -> set[bytes]:
-        """Those of these addresses that are tombstones, under whatever pseudonym key."""
+    def _forgotten(self, addresses: Collection[bytes], erased: frozenset[str] = frozenset()) -> set[bytes]:
+        """Those of these addresses that are tombstones or about to be, under whatever pseudonym key."""
         named = dict(zip(addresses, self.addresses.pseudonyms(list(addresses)), strict=True))
-        tombstones = self.store.ledger.forgotten(name for names in named.values() for name in names)
+        tombstones = erased | self.store.ledger.forgotten(name for names in named.values() for name in names)
         return {address for address, names in named.items() if not tombstones.isdisjoint(names)}
 
     def forgotten_in(self, records: Records) -> int:
@@ -170,9 +178,11 @@ class Eraser:
         stored = self.store.checkpoints()
         before = build.records.unsupported(self.blueprint.schema)
         old, done, digest = build, [], self.digest(build.plan, stored)
+        erased: frozenset[str] = frozenset()
         for request in received:
-            isolated, build = self._isolated(request, build, stored, digest)
+            isolated, build = self._isolated(request, build, stored, digest, erased)
             digest = isolated.facts.get("digest_isolated", digest)
+            erased |= isolated.pseudonyms
             done.append(isolated)
         if not self.store.durable:
             # The rows went with the old value; in a store, the purge finds out.
@@ -198,9 +208,9 @@ class Eraser:
         return build, True
 
     def _isolated(
-        self, request: Request, build: Build, stored: Mapping[str, Checkpoint], digest: str
+        self, request: Request, build: Build, stored: Mapping[str, Checkpoint], digest: str, erased: frozenset[str]
     ) -> tuple[Request, Build]:
-        removal = self.remove(build, request)
+        removal = self.remove(build, request, erased)
         if removal.unknown and len(removal.unknown) == len(request.items):
             why = {
                 "reason": _NO_RECORD,

@@ -190,6 +190,8 @@ class Founding:
         cells = store.put_cells(pack_records(kept, blueprint.schema))
         build = Build.of(blueprint.context, kept)
         notes: dict[str, Any] = {} if self._used else {SETTINGS: blueprint.settings()} | store.policy_note
+        # Not only once it begins: whoever opens the store after a crash in between has to train it.
+        notes[TRAINING] = True
         lifted = frozenset(name for names in hits.values() for name in names)
         store.apply(Change(keys=build.plan.keys, cells=cells, notes=notes, lifted=lifted))
         store.sweep()

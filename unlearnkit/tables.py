@@ -14,6 +14,7 @@ import numpy as np
 
 from unlearnkit.errors import DataError, ParameterError
 from unlearnkit.files import TEMPORARY
+from unlearnkit.ids import is_missing
 from unlearnkit.typing import AnyArray
 
 if TYPE_CHECKING:
@@ -40,10 +41,7 @@ def read_table(path: Path, ids: str | None = None) -> pd.DataFrame:
         If the file cannot be read, is no table, or has no rows.
     """
     _need("pandas", path, "pandas")
-    if path.suffix.lower() in PARQUET:
-        frame = _read_parquet(path)
-    else:
-        frame = _read_csv(path, ids)
+    frame = _read_parquet(path) if path.suffix.lower() in PARQUET else _read_csv(path, ids)
     if frame.empty:
         raise DataError(f"{path} has no rows below its header; nothing was done.")
     return frame
@@ -136,18 +134,14 @@ def ids_of(column: pd.Series[Any]) -> AnyArray:
     ndarray of shape (n,)
         Of objects; None where there is none.
     """
-    values = column.to_numpy(dtype=object, na_value=None)
+    values = [None if is_missing(value) else value for value in column.tolist()]
     present = [value for value in values if value is not None]
     if all(isinstance(value, str) and _WHOLE.fullmatch(value) for value in present):
-        return _mapped(values, lambda text: int(text.partition(".")[0]))
-    if all(isinstance(value, float) and value.is_integer() for value in present):
-        return _mapped(values, int)
-    return _mapped(values, lambda value: value)
-
-
-def _mapped(values: AnyArray, function: Any) -> AnyArray:
+        values = [None if value is None else int(value.partition(".")[0]) for value in values]
+    elif all(isinstance(value, float) and value.is_integer() for value in present):
+        values = [None if value is None else int(value) for value in values]
     found = np.empty(len(values), dtype=object)
-    found[:] = [None if value is None else function(value) for value in values]
+    found[:] = values
     return found
 
 
@@ -182,7 +176,8 @@ def _read_csv(path: Path, ids: str | None) -> pd.DataFrame:
 
 def _is_boolean(column: pd.Series[Any]) -> bool:
     """Whether pandas has read a column of booleans as objects, because one is missing."""
-    return column.dtype == object and column.notna().any() and all(isinstance(v, bool) for v in column.dropna())
+    present = column.dropna().tolist()
+    return column.dtype == object and bool(present) and all(isinstance(value, bool) for value in present)
 
 
 def _as_written(text: str) -> str | None:
@@ -200,13 +195,13 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     _need("pyarrow", path, "store")
-    import pyarrow
+    import pyarrow as pa  # type: ignore[import-untyped]
 
     try:
         frame = pd.read_parquet(path, engine="pyarrow")
     except OSError as error:
         raise _unreadable(path, error) from error
-    except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError) as error:
+    except (pa.ArrowException, ValueError, TypeError, NotImplementedError) as error:
         raise DataError(f"{path} is not a Parquet file that can be read here; nothing was done.") from error
     # Labels that pandas has written beside the columns are a column for everybody else.
     return frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()

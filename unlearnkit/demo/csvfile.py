@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +145,7 @@ def _features(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if column.notna().sum() == 0:
             left_out.append(f"left out, empty: {name!r}")
         elif column.dtype.kind == "b":
-            columns[name] = column.astype(np.int8)
+            columns[name] = column.astype(np.float64 if column.isna().any() else np.int8)
         elif column.dtype.kind in "iuf":
             columns[name] = column
         elif column.nunique() <= MOST_CATEGORIES:

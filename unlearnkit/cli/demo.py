@@ -1,12 +1,9 @@
-"""The command line."""
+"""``unlearnkit demo``."""
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,24 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from unlearnkit.errors import ParameterError, UnlearnKitError
+from unlearnkit.cli.output import DONE, FINDING, Json, page, readable, show
+from unlearnkit.errors import ParameterError
 
 if TYPE_CHECKING:
     from unlearnkit.demo import Case, Line
-
-PIPED_WIDTH = 120
-
-app = typer.Typer(
-    name="unlearnkit",
-    help="Exact machine unlearning for the models you already use.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 class TaskName(StrEnum):
@@ -41,12 +26,6 @@ class TaskName(StrEnum):
     regression = "regression"
 
 
-@app.callback()
-def _root() -> None:
-    """Exact machine unlearning for the models you already use."""
-
-
-@app.command()
 def demo(
     *,
     data: Annotated[
@@ -62,7 +41,7 @@ def demo(
     """Train, forget, repair, and compare with a refit: all frameworks, on real data."""
     from unlearnkit.demo import BUNDLED, cases_for, read_csv, table
 
-    with _readable_errors():
+    with readable():
         _check_options(data, target=target, id_column=id_column, task=task)
         cases: Sequence[Case] = BUNDLED
         notes: Sequence[str] = ()
@@ -75,8 +54,8 @@ def demo(
     if as_json:
         print(table.as_json(lines, notes, seconds))  # noqa: T201
     else:
-        _print(*notes, table.table(lines, _console().width), table.verdict(lines, seconds))
-    raise typer.Exit(0 if table.all_exact(lines) else 1)
+        show(*notes, table.table(lines, page().width), table.verdict(lines, seconds))
+    raise typer.Exit(DONE if table.all_exact(lines) else FINDING)
 
 
 def _check_options(data: Path | None, **of_file: Any) -> None:
@@ -109,51 +88,3 @@ def _run(cases: Sequence[Case]) -> list[Line]:
             lines.append(line)
             bar.advance(task)
     return lines
-
-
-@app.command()
-def plugins(*, as_json: Json = False) -> None:
-    """The installed plugins: what they wrap, and which of them failed to import."""
-    from unlearnkit.adapters import plugins as installed
-
-    found = installed()
-    claims = {adapter.name: list(adapter.native_types) for adapter in found.adapters}
-    if as_json:
-        print(json.dumps({"adapters": claims, "broken": found.broken}, indent=1))  # noqa: T201
-    else:
-        _print(_plugin_table(claims), *(f"{name} failed to import: {why}" for name, why in found.broken.items()))
-    raise typer.Exit(1 if found.broken else 0)
-
-
-def _plugin_table(claims: dict[str, list[str]]) -> Table:
-    grid = Table("Adapter", "Wraps what derives from", box=None, pad_edge=False)
-    for name, types in sorted(claims.items()):
-        grid.add_row(name, "\n".join(t.replace(":", ".") for t in types))
-    return grid
-
-
-def _console() -> Console:
-    """A terminal as wide as it is, or a pipe as wide as the table."""
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
-
-
-def _print(*parts: Any) -> None:
-    console = _console()
-    for part in parts:
-        console.print(part, markup=False)
-
-
-@contextmanager
-def _readable_errors() -> Iterator[None]:
-    """An error of ours is one line on standard error, and exit code 2."""
-    try:
-        yield
-    except UnlearnKitError as error:
-        message = " ".join(str(error).split())
-        print(f"unlearnkit: {message}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(2) from error
-
-
-def main() -> None:
-    """The console script."""
-    app()

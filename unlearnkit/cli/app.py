@@ -1,0 +1,89 @@
+"""The command line: its commands, and the console script."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from unlearnkit.cli import receipt
+from unlearnkit.cli.demo import demo
+from unlearnkit.cli.fit import fit
+from unlearnkit.cli.forget import forget, repair
+from unlearnkit.cli.fsck import fsck
+from unlearnkit.cli.output import BAD_INPUT, EXIT_CODES, FAULT, INTERRUPTED, say
+from unlearnkit.cli.plugins import plugins
+from unlearnkit.cli.predict import predict
+from unlearnkit.cli.status import status
+from unlearnkit.cli.verify import verify
+
+# typer has a copy of click in some versions, and needs click in others: this name is there in all.
+_UsageError = typer.BadParameter.__mro__[1]
+
+
+class Commands(TyperGroup):
+    """Commands whose usage errors are one line, as all errors are."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command that the arguments name, and exit."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        except _UsageError as error:
+            context: Any = getattr(error, "ctx", None)
+            command = "unlearnkit" if context is None else context.command_path
+            message: str = error.format_message()  # type: ignore[attr-defined]
+            say(f"{message} Nothing was changed. For help: {command} --help")
+            sys.exit(BAD_INPUT)
+        sys.exit(code or 0)
+
+
+def _root(context: typer.Context) -> None:
+    """Exact machine unlearning for the models you already use."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
+        raise typer.Exit(BAD_INPUT)
+
+
+def _receipt_root(context: typer.Context) -> None:
+    """Receipts of erasure requests: show, verify without the store, export."""
+    _root(context)
+
+
+_EPILOG = " ".join(EXIT_CODES.split())
+
+app = typer.Typer(
+    name="unlearnkit",
+    cls=Commands,
+    epilog=_EPILOG,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.callback(invoke_without_command=True)(_root)
+for _command in (fit, predict, forget, repair, verify, fsck, status):
+    app.command(epilog=_EPILOG)(_command)
+
+_receipts = typer.Typer(epilog=_EPILOG)
+_receipts.callback(invoke_without_command=True)(_receipt_root)
+for _command in (receipt.show, receipt.verify, receipt.export):
+    _receipts.command(epilog=_EPILOG)(_command)
+app.add_typer(_receipts, name="receipt")
+
+for _command in (plugins, demo):
+    app.command(epilog=_EPILOG)(_command)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - whatever it is, it must not look like a finding
+        traceback.print_exc()
+        say("This is a fault in unlearnkit or in a plugin, not in your input; please report it with the lines above.")
+        sys.exit(FAULT)

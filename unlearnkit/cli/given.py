@@ -1,0 +1,168 @@
+"""What a command is given to work on: ids, and the rows of a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unlearnkit.errors import DataError, ParameterError
+from unlearnkit.store import Store
+from unlearnkit.typing import AnyArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STDIN = "-"
+
+
+def requested(ids: Sequence[str] | None, file: Path | None, id_column: str | None) -> list[Any]:
+    """The ids of a request: from the arguments, a file, or standard input for ``-``.
+
+    Raises
+    ------
+    ParameterError
+        If there is none, or they come from two places.
+    DataError
+        If the file cannot be read.
+    """
+    ids = list(ids or ())
+    if bool(ids) == (file is not None):
+        raise ParameterError("Give ids as arguments, or by --file, or - to read them from standard input; not two.")
+    if id_column is not None and (file is None or str(file) == STDIN):
+        raise ParameterError("--id-column is a column of a --file; nothing was changed.")
+    if STDIN in ids and len(ids) > 1:
+        raise ParameterError("- stands for all ids, read from standard input; nothing was changed. Leave the rest out.")
+    found: list[Any]
+    if ids == [STDIN] or str(file) == STDIN:
+        found = _lines(sys.stdin.read())
+    elif file is None:
+        found = ids
+    else:
+        found = _lines(text_of(file)) if id_column is None else _column(file, id_column)
+    if not found:
+        raise ParameterError("There is no id in what was given; nothing was changed.")
+    return found
+
+
+def text_of(path: Path) -> str:
+    """The text of a file; ``-`` is standard input.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    """
+    if str(path) == STDIN:
+        return sys.stdin.read()
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); nothing was done.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text; nothing was done.") from error
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _column(path: Path, name: str) -> list[Any]:
+    from unlearnkit.tables import check_columns, ids_of, read_table
+
+    frame = read_table(path, name)
+    check_columns(frame, path, {"id": name})
+    return list(ids_of(frame[name]))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The records in a file, as ``fit`` takes them.
+
+    Attributes
+    ----------
+    X : DataFrame
+    y : ndarray of shape (n,)
+    weight, ids : ndarray of shape (n,) or None
+    """
+
+    X: pd.DataFrame
+    y: AnyArray
+    weight: AnyArray | None
+    ids: AnyArray | None
+
+
+def rows_of(
+    path: Path, target: str | None, id_column: str | None, weight_column: str | None, drop: Sequence[str] | None
+) -> Rows:
+    """The records in a file.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a row has no target.
+    ParameterError
+        If the target is not named, or a column is to be two things.
+    """
+    from unlearnkit.tables import check_columns, ids_of, read_table
+
+    if target is None:
+        raise ParameterError("--data needs --target COLUMN, the column to predict; nothing was done.")
+    frame = read_table(path, id_column)
+    uses = {"target": target, "id": id_column, "weight": weight_column}
+    named = {use: name for use, name in uses.items() if name is not None}
+    check_columns(frame, path, named | {f"left out ({i})": name for i, name in enumerate(drop or (), 1)})
+    X = frame.drop(columns=[*named.values(), *(drop or ())])
+    if not X.shape[1]:
+        raise DataError(f"{path} has no column that is left as a feature; nothing was done.")
+    return Rows(
+        X,
+        _target(frame[target], path),
+        None if weight_column is None else _weights(frame[weight_column]),
+        None if id_column is None else ids_of(frame[id_column]),
+    )
+
+
+def _target(column: pd.Series[Any], path: Path) -> AnyArray:
+    empty = int(column.isna().sum())
+    if empty:
+        raise DataError(
+            f"{empty:,} of {len(column):,} rows of {path} have no target ({column.name!r}); nothing was done. Fill it "
+            "in, or leave these rows out."
+        )
+    kind = column.dtype.kind
+    if kind == "b":
+        return column.to_numpy(dtype=bool)
+    return column.to_numpy() if kind in "iuf" else column.astype(str).to_numpy(dtype=object).astype(str)
+
+
+def _weights(column: pd.Series[Any]) -> AnyArray:
+    import numpy as np
+
+    if column.dtype.kind not in "biuf":
+        raise DataError(f"The column of weights ({column.name!r}) is not numeric; nothing was done.")
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def remaining(rows: Rows, store: Store) -> tuple[Rows, int]:
+    """The rows whose ids the store has not forgotten, and how many others there are."""
+    settings, tombstones = store.settings(), store.ledger.tombstones()
+    if not tombstones:
+        return rows, 0
+    addresses = store.addresses(settings)
+    handles: list[Any] = (rows.X.index if rows.ids is None else rows.ids).tolist()
+    distinct = list(dict.fromkeys(handles))
+    items = addresses.items(distinct)
+    named = addresses.pseudonyms([bytes.fromhex(item.address) for item in items])
+    gone = {one for one, names in zip(distinct, named, strict=True) if not tombstones.keys().isdisjoint(names)}
+    keep = [handle not in gone for handle in handles]
+    kept = replace(
+        rows,
+        X=rows.X[keep],
+        y=rows.y[keep],
+        weight=None if rows.weight is None else rows.weight[keep],
+        ids=None if rows.ids is None else rows.ids[keep],
+    )
+    return kept, len(keep) - sum(keep)
