@@ -610,7 +610,7 @@ def picky(install, helpers):
 
 def test_a_shard_that_can_no_longer_be_trained_stays_isolated(path, data, picky):
     X, y, ids = data
-    clf = new(path, PickyModel()).fit(X, y, ids=ids)
+    clf = new(path, PickyModel(), n_slices=1).fit(X, y, ids=ids)
     shards = np.array([shard for shard, _ in clf.partition_.locate(ids)])
     gone = ids[shards == 1][9:]
     with pytest.warns(RuntimeWarning, match="Shard 1"):
@@ -639,7 +639,7 @@ def test_a_first_fit_that_cannot_be_trained_can_be_called_again(path, data, pick
     X, y, ids = data
     for _ in range(2):
         with pytest.raises(TrainingError):
-            new(path, PickyModel(), n_shards=20).fit(X, y, ids=ids)
+            new(path, PickyModel(), n_shards=20, n_slices=1).fit(X, y, ids=ids)
     with pytest.raises(StoreInUseError):
         new(path).fit(X, y, ids=ids)
 

@@ -209,12 +209,10 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     def _open(self, store: Store, *, given: bool, refresh_s: float) -> None:
         """Be the model of a store. `given` says that the user has passed the estimator."""
         settings = store.settings()
-        from unlearnkit import models
-
         learner: Learner[Any] | UnlearnKitError
         try:
             if not given:
-                self.estimator = models.restore(settings["estimator"]["model"], adapters.plugins().adapters)
+                self.estimator = _restored(settings)
             learner = self._same_learner(settings)
         except (CodeNeededError, AdapterError) as error:
             if given:
@@ -467,6 +465,19 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"This {type(self).__name__} is not fitted yet; call fit first.")
         return self._current()
+
+
+def _restored(settings: Mapping[str, Any]) -> Any:
+    """The wrapped model, if a store knows how to make it."""
+    from unlearnkit import models
+
+    described = settings["estimator"]["model"]
+    if described is None:
+        raise CodeNeededError(
+            f"The {settings['name']} of this store takes code of your own, which a store does not hold; nothing was "
+            "changed. Pass what it was fitted with as load(path, estimator=)."
+        )
+    return models.restore(described, adapters.plugins().adapters)
 
 
 def _check_count(name: str, value: Any) -> int:

@@ -230,7 +230,9 @@ def _same(cells: tuple[Cell, ...], records: MemoryRecords) -> bool:
     return given == stored and sum(cell.n_records for cell in cells) == records.n_records
 
 
-def _signed_now(store: Store, requests: Iterable[Request]) -> tuple[Request, ...]:
+def _signed_now(
+    store: Store, requests: Iterable[Request]
+) -> tuple[tuple[Request, ...], tuple[str, ...], dict[str, Any]]:
     """Requests that were carried out in memory, with the statements that they would have had in the store."""
     facts = {
         "purge_check": "The model was in memory when the records were removed: nothing was stored of them.",
@@ -238,12 +240,10 @@ def _signed_now(store: Store, requests: Iterable[Request]) -> tuple[Request, ...
     }
     known = {request.sequence: replace(request, facts=facts | request.facts) for request in requests}
     purged = [request for request in known.values() if request.state in (PURGED, REPAIRED)]
-    statements, notes = store.signed(purged, "purged")
-    store.apply(Change(statements=statements, notes=notes))
-    purged = list(naming(purged, statements))
-    statements, notes = store.signed([request for request in purged if request.state == REPAIRED], "repaired")
-    store.apply(Change(statements=statements, notes=notes))
-    return tuple((known | {request.sequence: request for request in purged}).values())
+    first, notes = store.signed(purged, "purged")
+    purged = list(naming(purged, first))
+    second, later = store.signed([request for request in purged if request.state == REPAIRED], "repaired", after=notes)
+    return tuple((known | {r.sequence: r for r in purged}).values()), first + second, notes | later
 
 
 def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) -> Build:
@@ -259,7 +259,7 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
     StoreInUseError
         If there is a store already.
     """
-    if store.exists:
+    if store.exists and store.ledger.note(SETTINGS) is not None:
         raise StoreInUseError(f"{store!r} is there already; nothing was written. Give a path that is not.")
     assert isinstance(build.records, MemoryRecords)
     assert isinstance(source.secrets, MemoryKeys)
@@ -267,10 +267,14 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
     store.create(blueprint.partition.secret, source.secrets)
     config = blueprint.config
     with store.at_rest():
+        # The settings come last, with all that cannot be written twice: until then there is no model, and whatever a
+        # crash has left is written over when this is tried again.
+        store.apply(Change(keys=build.plan.keys))
+        for checkpoint in source.ledger.checkpoints().values():
+            store.blobs.put(source.blobs.get(name) for _, name in checkpoint.parts)
+            store.ledger.commit(checkpoint)
         cells = store.put_cells(pack_records(build.records, blueprint.schema))
-        requests = source.ledger.requests()
-        store.ledger.submit(requests)
-        requests = _signed_now(store, requests)
+        requests, statements, chain = _signed_now(store, source.ledger.requests())
         notes = {
             SETTINGS: blueprint.settings(),
             TRAINING: False,
@@ -279,14 +283,12 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
         }
         store.apply(
             Change(
-                keys=build.plan.keys,
                 cells=cells,
                 requests=requests,
                 tombstones=source.ledger.tombstones(),
-                notes=notes | store.policy_note,
+                statements=statements,
+                notes=notes | chain | store.policy_note,
             )
         )
-        for checkpoint in source.ledger.checkpoints().values():
-            store.blobs.put(source.blobs.get(name) for _, name in checkpoint.parts)
-            store.ledger.commit(checkpoint)
+        store.sweep()
     return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.errors import KeyMissingError, StoreError
-from unlearnkit.files import make_folder, read, sync_folder, write_new
+from unlearnkit.files import make_folder, read, sweep_temporary, sync_folder, write_new
 from unlearnkit.signing import new_signing_pem, pem_blocks, private_key, public_pem
 
 if TYPE_CHECKING:
@@ -264,6 +264,10 @@ class Keys(Secrets):
         content = "".join(blocks)
         if content != before:
             self._write(_PUBLIC_FILE, content, _PUBLIC_MODE)
+
+    def sweep(self) -> int:
+        """Remove what writes that were cut off have left, which may hold a secret, and say how many files."""
+        return sweep_temporary(self.folder) if self.folder.is_dir() else 0
 
     def loose_modes(self) -> list[Path]:
         """The files with a secret that others than their owner may read or write."""

@@ -157,10 +157,14 @@ class Store:
         given = self._given["ledger"]
         if not self.durable or not isinstance(given, str | os.PathLike):
             return True
-        text = os.fspath(given)
-        if "://" not in text:
-            return Path(text).exists()
-        return not text.startswith("sqlite:///") or Path(text.removeprefix("sqlite:///")).exists()
+        file = _sqlite_file(os.fspath(given))
+        if file is not None:
+            return file.exists()
+        try:
+            return self.ledger is not None
+        except StoreError:
+            # A server that cannot be reached says so as soon as it is needed.
+            return False
 
     def create(self, partition: bytes | None = None, source: MemoryKeys | None = None) -> None:
         """Make what is missing of the store: folders, ledger and secrets.
@@ -206,7 +210,8 @@ class Store:
         if not isinstance(given, str | os.PathLike):
             own: Ledger = given
             return own
-        if not self.exists:
+        file = _sqlite_file(os.fspath(given))
+        if file is not None and not file.exists():
             raise StoreError(
                 f"There is no store at {self._name}; nothing was made. Check the path; a fit with store= makes one."
             )
@@ -412,6 +417,8 @@ class Store:
         self._expire()
         if self._folder is not None:
             sweep_temporary(self._folder)
+        if isinstance(self.secrets, Keys):
+            self.secrets.sweep()
         self.sweep()
 
     def _expire(self) -> None:
@@ -476,12 +483,22 @@ class Store:
         }
         return Request(items=items, facts=known | facts)
 
-    def signed(self, requests: Iterable[Request], kind: Kind) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """A signed statement on each request, in the chain of all; and the note that says where the chain is then."""
+    def signed(
+        self, requests: Iterable[Request], kind: Kind, after: Mapping[str, Any] | None = None
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """A signed statement on each request, in the chain of all; and the note that says where the chain is then.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+        kind : {"purged", "repaired", "rejected"}
+        after : mapping or None
+            Where the chain is, if it is further than the ledger knows: the note from another call.
+        """
         requests = tuple(requests)
         if not self.durable or not requests:
             return (), {}
-        chain = self.ledger.note(CHAIN, {"number": 0, "digest": None})
+        chain = (after or {}).get(CHAIN) or self.ledger.note(CHAIN, {"number": 0, "digest": None})
         number, previous = chain["number"], chain["digest"]
         envelopes = []
         for request in requests:
@@ -546,6 +563,14 @@ def as_store(given: str | os.PathLike[str] | Store) -> Store:
     if not isinstance(given, str | os.PathLike):
         raise ParameterError(f"store= is a {type(given).__name__}; nothing was changed. Give a path or a Store.")
     return Store.at(given)
+
+
+def _sqlite_file(target: str) -> Path | None:
+    """The file of a ledger that is one; None for a database server."""
+    if "://" not in target:
+        return Path(target)
+    scheme, _, rest = target.partition("://")
+    return Path(rest.partition("?")[0].removeprefix("/")) if scheme.startswith("sqlite") else None
 
 
 def now() -> datetime:

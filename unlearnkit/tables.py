@@ -158,7 +158,7 @@ def _read_csv(path: Path, ids: str | None) -> pd.DataFrame:
             encoding="utf-8-sig",
             skipinitialspace=True,
             low_memory=False,
-            converters=None if ids is None else {ids: _as_written},
+            converters=None if ids is None else {ids: _marked},
         )
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -166,11 +166,13 @@ def _read_csv(path: Path, ids: str | None) -> pd.DataFrame:
         raise DataError(f"{path} is not UTF-8 text; nothing was done. Convert it: iconv -t utf-8") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise DataError(f"{path} is not a CSV table ({str(error).strip()}); nothing was done.") from error
-    if not isinstance(frame.index, pd.RangeIndex):
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
         # pandas takes the first cells of rows that are longer than the header for labels.
         raise DataError(
             f"{path} is not a CSV table (its rows have more cells than the header has names); nothing was done."
         )
+    if ids in frame.columns:
+        frame[ids] = pd.Series([text[1:] or None for text in frame[ids]], dtype=object)
     return frame.astype({name: "boolean" for name in frame.columns if _is_boolean(frame[name])})
 
 
@@ -180,8 +182,9 @@ def _is_boolean(column: pd.Series[Any]) -> bool:
     return column.dtype == object and bool(present) and all(isinstance(value, bool) for value in present)
 
 
-def _as_written(text: str) -> str | None:
-    return text or None
+def _marked(text: str) -> str:
+    # So that pandas does not take NA and the like for missing.
+    return f"={text}"
 
 
 def _separator(start: str) -> str:

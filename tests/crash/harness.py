@@ -133,7 +133,7 @@ class Harness:
             everything = self.points(phase, repeats)
         else:
             # An error of an opening is traced too, which a kill is not: nothing is written by it.
-            quiet = tracing.Operation("mkdir", "", "", 10**6)
+            quiet = tracing.Operation("mkdir", "", "", 65_535)
             operations = self.live(phase, errors=(quiet, errno.EIO, False)).operations
             everything = [point for point in tracing.points(operations, repeats) if point.call in FAILING]
         pairs = [

@@ -83,7 +83,7 @@ def in_child(function, *args):
         except BaseException as error:  # noqa: BLE001
             import traceback
 
-            result = {"raised": "".join(traceback.format_exception(error))}
+            result = {"failed in child": "".join(traceback.format_exception(error))}
         os.close(read)
         data = memoryview(json.dumps(result).encode())
         while data:
@@ -96,8 +96,8 @@ def in_child(function, *args):
     if status or not data:
         raise RuntimeError(f"A child ended with status {status}.")
     result = json.loads(data)
-    if isinstance(result, dict) and "raised" in result:
-        raise RuntimeError(f"A child failed:\n{result['raised']}")
+    if isinstance(result, dict) and "failed in child" in result:
+        raise RuntimeError(f"A child failed:\n{result['failed in child']}")
     return result
 
 

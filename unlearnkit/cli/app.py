@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -14,34 +15,34 @@ from unlearnkit.cli.demo import demo
 from unlearnkit.cli.fit import fit
 from unlearnkit.cli.forget import forget, repair
 from unlearnkit.cli.fsck import fsck
-from unlearnkit.cli.output import BAD_INPUT, EXIT_CODES, FAULT, INTERRUPTED, say
+from unlearnkit.cli.output import BAD_INPUT, DONE, EXIT_CODES, FAULT, INTERRUPTED, say
 from unlearnkit.cli.plugins import plugins
 from unlearnkit.cli.predict import predict
 from unlearnkit.cli.status import status
 from unlearnkit.cli.verify import verify
 
 # typer has a copy of click in some versions, and needs click in others: this name is there in all.
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: Any = typer.BadParameter.__mro__[1]
 
 
 class Commands(TyperGroup):
     """Commands whose usage errors are one line, as all errors are."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """Run the command that the arguments name, and exit."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, standalone_mode=False, **extra)
         except typer.Abort:
             sys.exit(INTERRUPTED)
         except _UsageError as error:
-            context: Any = getattr(error, "ctx", None)
-            command = "unlearnkit" if context is None else context.command_path
-            message: str = error.format_message()  # type: ignore[attr-defined]
-            say(f"{message} Nothing was changed. For help: {command} --help")
+            command = "unlearnkit" if error.ctx is None else error.ctx.command_path
+            say(f"{error.format_message()} Nothing was changed. For help: {command} --help")
             sys.exit(BAD_INPUT)
-        sys.exit(code or 0)
+        if code == INTERRUPTED:
+            say("Interrupted. What was recorded is safe; the same call, or unlearnkit repair, goes on.")
+        sys.exit(code or DONE)
 
 
 def _root(context: typer.Context) -> None:
@@ -58,25 +59,20 @@ def _receipt_root(context: typer.Context) -> None:
 
 _EPILOG = " ".join(EXIT_CODES.split())
 
-app = typer.Typer(
-    name="unlearnkit",
-    cls=Commands,
-    epilog=_EPILOG,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+
+def _with(group: typer.Typer, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        group.command(epilog=_EPILOG)(command)
+
+
+app = typer.Typer(name="unlearnkit", cls=Commands, epilog=_EPILOG, add_completion=False, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(_root)
-for _command in (fit, predict, forget, repair, verify, fsck, status):
-    app.command(epilog=_EPILOG)(_command)
+_with(app, fit, predict, forget, repair, verify, fsck, status, plugins, demo)
 
 _receipts = typer.Typer(epilog=_EPILOG)
 _receipts.callback(invoke_without_command=True)(_receipt_root)
-for _command in (receipt.show, receipt.verify, receipt.export):
-    _receipts.command(epilog=_EPILOG)(_command)
+_with(_receipts, receipt.show, receipt.verify, receipt.export)
 app.add_typer(_receipts, name="receipt")
-
-for _command in (plugins, demo):
-    app.command(epilog=_EPILOG)(_command)
 
 
 def main() -> None:

@@ -143,9 +143,9 @@ def _facts(path: Path, store: Store, sisa: Any) -> dict[str, Any]:
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
+    parts = f"{count(facts['shards'], 'shard')} of {count(facts['slices'], 'slice')}"
     return [
-        f"{facts['model']} is fitted on {count(facts['records'], 'record')}: {count(facts['shards'], 'shard')} of "
-        f"{count(facts['slices'], 'slice')}, in {facts['seconds']:.1f} s.",
+        f"{facts['model']} is fitted on {count(facts['records'], 'record')}: {parts}, in {facts['seconds']:.1f} s.",
         f"Digest {facts['digest']}",
         f"Store  {facts['store']} (back up its folder keys apart from the rest: without it no record can be found)",
     ]

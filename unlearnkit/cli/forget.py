@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +16,8 @@ from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_term
 from unlearnkit.errors import ParameterError, UnlearnKitError
 from unlearnkit.receipts import Receipt
 from unlearnkit.store import Store
+
+_CUT_SHORT = "A training that was cut short"
 
 
 class Missing(StrEnum):
@@ -61,10 +64,8 @@ def forget(
         estimator = optional(model, settings)
         opened = Store.at(store)
         groups = [[one] for one in dict.fromkeys(wanted)] if separately else [wanted]
-        if record_only:
-            sequences = opened.submit(groups)
-        else:
-            sequences = _erased(opened, groups, str((missing or Missing.raise_).value))
+        policy = (missing or Missing.raise_).value
+        sequences = opened.submit(groups) if record_only else _erased(opened, groups, policy)
         if repair:
             _repaired(opened, estimator, jobs)
         receipts = [Receipt.of(opened.ledger.request(sequence)) for sequence in sequences]
@@ -77,13 +78,13 @@ def forget(
     )
 
 
-def _erased(store: Store, groups: Sequence[list[Any]], missing: str) -> Sequence[int]:
+def _erased(store: Store, groups: Sequence[list[Any]], missing: str) -> tuple[int, ...]:
     """Forget without the framework of the model, which may not even be installed here."""
     from unlearnkit.ensemble import SisaEnsemble
 
     ensemble = SisaEnsemble.without_learner(store)
     if len(groups) == 1:
-        return [ensemble.forget(groups[0], repair=False, missing=missing).request_id]
+        return (ensemble.forget(groups[0], repair=False, missing=missing).request_id,)
     if missing == Missing.raise_:
         # Refuses what no record has, before the first of many requests is recorded.
         ensemble.estimate([one for group in groups for one in group])
@@ -96,6 +97,8 @@ def _repaired(store: Store, estimator: Any, jobs: int | None) -> None:
     """Train what is missing. The records are forgotten by now: what goes wrong here does not undo that."""
     from unlearnkit.estimators import load
 
+    # What stands in the way of an earlier training is told once, by the error.
+    warnings.filterwarnings("ignore", message=_CUT_SHORT)
     try:
         load(store, estimator=estimator, refresh_s=0).set_params(n_jobs=jobs, verbose=int(on_terminal())).repair()
     except UnlearnKitError as error:
@@ -147,6 +150,7 @@ def repair(
     with readable():
         from unlearnkit.estimators import load
 
+        warnings.filterwarnings("ignore", message=_CUT_SHORT)
         sisa = load(store, estimator=optional(model, settings), refresh_s=0)
         sisa.set_params(n_jobs=jobs, verbose=int(on_terminal()))
         receipts = sisa.repair(rebuild=rebuild)

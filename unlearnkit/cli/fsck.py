@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import remaining, rows_of
+from unlearnkit.cli.given import Rows, remaining, rows_of
 from unlearnkit.cli.options import Drop, IdColumn, ModelName, Settings, StorePath, Target, WeightColumn, optional
 from unlearnkit.cli.output import DONE, FINDING, Json, finish, readable, spoken
 from unlearnkit.errors import ParameterError
@@ -41,7 +41,8 @@ def fsck(
             raise ParameterError("--data FILE and the names of its columns go with --repair; nothing was done.")
         opened, estimator = Store.at(store), optional(model, settings)
         if repair:
-            original = None if data is None else _original(opened, data, target, id_column, weight_column, drop)
+            rows = None if data is None else rows_of(data, target, id_column, weight_column, drop)
+            original = None if rows is None else _original(opened, rows)
             findings = checks.heal(opened, opener=_opener(estimator), data=original)
         else:
             findings = checks.check(opened)
@@ -54,18 +55,11 @@ def fsck(
     )
 
 
-def _original(
-    store: Store,
-    path: Path,
-    target: str | None,
-    id_column: str | None,
-    weight_column: str | None,
-    drop: list[str] | None,
-) -> Data:
+def _original(store: Store, rows: Rows) -> Data:
     from unlearnkit.fsck import Data
 
-    rows, _ = remaining(rows_of(path, target, id_column, weight_column, drop), store)
-    return Data(rows.X, rows.y, rows.weight, rows.ids)
+    kept, _ = remaining(rows, store)
+    return Data(kept.X, kept.y, kept.weight, kept.ids)
 
 
 def _opener(estimator: Any) -> Any:

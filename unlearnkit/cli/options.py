@@ -26,7 +26,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the model: JSON, or else text. Repeatable."),
 ]
-Jobs = Annotated[int | None, typer.Option(min=-1, help="Shards to train side by side; -1: as there are processors.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Shards to train side by side; no byte depends on it.")]
 Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column to predict.")]
 IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that says whose row it is.")]
 WeightColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of sample weights.")]
@@ -91,13 +91,11 @@ def _imported(name: str) -> Any:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except ImportError as error:
+    except Exception as error:
         raise ParameterError(
-            f"The module {module_name} of --model cannot be imported ({error}); nothing was changed. Install it, or "
+            f"--model {name} cannot be imported ({type(error).__name__}: {error}); nothing was changed. Install it, or "
             "call this from the folder it is in."
         ) from error
-    except AttributeError:
-        raise ParameterError(f"The module {module_name} has no {attribute}; nothing was changed.") from None
     return found
 
 

@@ -19,7 +19,6 @@ import typer
 from rich.console import Console
 
 from unlearnkit.errors import (
-    CodeNeededError,
     EnvironmentChangedError,
     NoConstituentError,
     StateError,
@@ -56,12 +55,11 @@ def readable() -> Iterator[None]:
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", category=RuntimeWarning, module="unlearnkit")
-        warnings.filterwarnings("always", category=RuntimeWarning, message="Shard|A plugin failed|A reader keeps")
         warnings.showwarning = _warn
         try:
             yield
         except UnlearnKitError as error:
-            say(str(error))
+            say(f"{error}{_advice(error)}")
             raise typer.Exit(code_of(error)) from error
 
 
@@ -70,6 +68,12 @@ def code_of(error: UnlearnKitError) -> int:
     if isinstance(error, TrainingError | EnvironmentChangedError | NoConstituentError):
         return UNFINISHED
     return UNUSABLE if isinstance(error, StoreError | StateError) else BAD_INPUT
+
+
+def _advice(error: UnlearnKitError) -> str:
+    if isinstance(error, StateError) and "fsck" not in str(error):
+        return " See what is damaged: unlearnkit fsck; put it right: unlearnkit fsck --repair"
+    return ""
 
 
 def say(message: str) -> None:
@@ -121,8 +125,12 @@ def _plain(value: Any) -> Any:
 def show(*parts: Any) -> None:
     """Print text and tables on standard output."""
     console = page()
-    for part in parts:
-        console.print(part, markup=False)
+    with console.capture() as printed:
+        for part in parts:
+            # A command in a sentence must not be broken in two.
+            console.print(part, markup=False, soft_wrap=isinstance(part, str))
+    # Tables are filled up with spaces.
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()))  # noqa: T201
 
 
 def page() -> Console:

@@ -54,12 +54,12 @@ def verify(
             raise ParameterError("Without --data FILE there is no use for names of its columns; nothing was done.")
         opened = Store.at(store)
         chosen = _chosen(opened.settings()["n_shards"], shards, sample)
-        rows, left_out = Rows(None, None, None, None), 0  # type: ignore[arg-type]
+        rows, left_out = None, 0
         if data is not None:
             rows, left_out = remaining(rows_of(data, target, id_column, weight_column, drop), opened)
         sisa = load(opened, estimator=optional(model, settings), refresh_s=0)
         sisa.set_params(n_jobs=jobs, verbose=int(on_terminal()))
-        report = sisa.verify(rows.X, rows.y, rows.weight, ids=rows.ids, shards=chosen)
+        report = _report(sisa, rows, chosen)
         changed = {} if report.same_environment else _changed(opened)
     facts = {
         "exact": report.exact,
@@ -76,6 +76,15 @@ def verify(
     }
     lines = [*_left_out(left_out), *_lines(report, changed)]
     finish(facts, lines, as_json=as_json, code=DONE if report.exact else FINDING)
+
+
+def _report(sisa: Any, rows: Rows | None, shards: list[int] | None) -> VerifyReport:
+    report: VerifyReport
+    if rows is None:
+        report = sisa.verify(shards=shards)
+    else:
+        report = sisa.verify(rows.X, rows.y, rows.weight, ids=rows.ids, shards=shards)
+    return report
 
 
 def _chosen(n_shards: int, shards: str | None, sample: int | None) -> list[int] | None:
@@ -114,8 +123,7 @@ def _lines(report: VerifyReport, changed: dict[str, tuple[str, str]]) -> list[st
         lines.append(f"Not trained: {_places(report.due)}. Train them: unlearnkit repair")
     if report.differing:
         lines.append(
-            f"Different: {_places(report.differing)}. See whether they are damaged: unlearnkit fsck. Train damaged "
-            "ones again: unlearnkit repair --rebuild"
+            f"Different: {_places(report.differing)}. If they are damaged, this puts it right: unlearnkit fsck --repair"
         )
     if report.forgotten_rows:
         lines.append(
@@ -126,10 +134,9 @@ def _lines(report: VerifyReport, changed: dict[str, tuple[str, str]]) -> list[st
 
 def _environment(changed: dict[str, tuple[str, str]]) -> list[str]:
     named = ", ".join(f"{name} {before}, here {here}" for name, (before, here) in changed.items())
-    return [
-        f"The environment is another than the states were made in ({named or 'not recorded'}): a difference need not "
-        "be a fault. Verify where they were made to know."
-    ]
+    also = f" ({named})" if named else ""
+    text = f"The environment is another than the states were made in{also}: a difference need not be a fault."
+    return [f"{text} Verify where they were made to know."]
 
 
 def _places(places: tuple[tuple[int, int], ...]) -> str:

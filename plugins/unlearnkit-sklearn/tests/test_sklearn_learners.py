@@ -33,6 +33,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
+from unlearnkit import SISAClassifier
+
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 SLICED = {
@@ -222,3 +224,14 @@ def test_listing_the_plugin_imports_no_framework():
     code = "import sys, unlearnkit_sklearn as u; u.unlearnkit_adapters(); print('sklearn' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_fewer_rows_than_neighbours_leave_a_shard_isolated_and_the_others_answering():
+    rng = np.random.default_rng(0)
+    X, y, ids = rng.normal(size=(60, 3)), np.arange(60) % 2, np.arange(1000, 1060)
+    clf = SISAClassifier(KNeighborsClassifier(5), n_shards=3, n_slices=1, random_state=0).fit(X, y, ids=ids)
+    shards = np.array([shard for shard, _ in clf.partition_.locate(ids)])
+    with pytest.warns(RuntimeWarning, match="Shard 1 cannot be trained"):
+        receipt = clf.forget(ids[shards == 1][3:])
+    assert list(receipt.untrainable_shards) == [1]
+    assert len(clf.predict(X)) == len(X)

@@ -16,4 +16,6 @@ class WholeLearner(SklearnLearner):
         model = self.prepared(batch, step)
         with sequential():
             model.fit(batch.X, batch.y, **weights_of(batch))
+            # Fewer rows than neighbours can be fitted, and then not be asked: better to know it now.
+            self.answer(model, batch.X.iloc[:1] if hasattr(batch.X, "iloc") else batch.X[:1])
         return model
