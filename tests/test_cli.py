@@ -18,8 +18,8 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("unlearnkit_sklearn")
 
-FIT = "fit --model sklearn.linear_model:SGDClassifier --set loss=log_loss --target y --id-column who --shards 3 --slices 2"
 COLUMNS = "--target y --id-column who"
+FIT = f"fit --model sklearn.linear_model:SGDClassifier --set loss=log_loss {COLUMNS} --shards 3 --slices 2"
 
 
 def run(command, *more, code=0, stdin=None):
@@ -33,7 +33,7 @@ def run(command, *more, code=0, stdin=None):
 
 def told(command, *more, code=0, stdin=None):
     """The JSON that a command prints, and nothing else."""
-    return json.loads(run(f"{command} --json", *more, code=code, stdin=stdin))
+    return json.loads(run(command, *more, "--json", code=code, stdin=stdin))
 
 
 def table(n=60, seed=0):
@@ -82,6 +82,7 @@ def test_the_same_fit_again_goes_on(at):
     found = told(f"{FIT} --data", at / "train.csv", *store(at))
 
     assert found["digest"] == before
+    assert found["degraded_shards"] == []
     assert set(lost) <= Store.at(at / "m.sisa").ledger.checkpoints().keys()
 
 

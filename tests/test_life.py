@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.linear_model import LinearRegression, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.tree import DecisionTreeClassifier
@@ -29,7 +29,6 @@ from sklearn.tree import DecisionTreeClassifier
 from unlearnkit import HashPartition, SISAClassifier, SISARegressor, Store, environment, erasure, load, store, wrap
 from unlearnkit.adapters import Adapter
 from unlearnkit.errors import (
-    CodeNeededError,
     DataError,
     EnvironmentChangedError,
     ForgottenRecordError,
@@ -40,7 +39,6 @@ from unlearnkit.errors import (
     StoreInUseError,
     TrainingError,
     UnknownRecordError,
-    UnlearnKitError,
 )
 from unlearnkit.keys import Keys
 from unlearnkit.ledger import Change
@@ -108,7 +106,7 @@ def watched(install, helpers):
     seen: dict[str, list[Any]] = {"steps": [], "requests": []}
     hooks = {
         "unlearnkit_step_trained": lambda step, seconds: seen["steps"].append((step.shard, step.slice)),
-        "unlearnkit_request_done": lambda receipt: seen["requests"].append(receipt),
+        "unlearnkit_request_done": seen["requests"].append,
     }
     install(helpers.plugin("watch", **hooks))
     return seen
@@ -509,7 +507,7 @@ def test_a_reader_that_looked_in_the_middle_of_a_purge_goes_on(path, data, monke
         patch.setattr(erasure.Eraser, "purge", watched)
         clf.forget(ids[0], repair=False)
     assert reader.verify().forgotten_rows == 0
-    reader.forget([i for i in ids[1:] if clf.partition_.locate([i]) == clf.partition_.locate([ids[0]])][0])
+    reader.forget(next(i for i in ids[1:] if clf.partition_.locate([i]) == clf.partition_.locate([ids[0]])))
     reader.repair()
     assert reader.verify().exact
     assert load(path).verify().exact

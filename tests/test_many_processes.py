@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -138,9 +139,7 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
     ]
     how = ["submit"] * 5 + ["forget"] * 3
     with running(REPAIR, path, stop) as repairer, running(READ, path, stop) as reader:
-        submitters = [
-            running(SUBMIT, path, kind, json.dumps(groups)) for kind, groups in zip(how, wanted, strict=True)
-        ]
+        submitters = [running(SUBMIT, path, kind, json.dumps(groups)) for kind, groups in zip(how, wanted, strict=True)]
         processes = [submitter.__enter__() for submitter in submitters]
         try:
             sequences = [result(process) for process in processes]
@@ -157,7 +156,7 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
     final.repair()
 
     # One total order, in which each process finds its own requests in the order in which it made them.
-    assert sorted(sum(sequences, [])) == list(range(1, SUBMITTERS * REQUESTS + 1))
+    assert sorted(chain.from_iterable(sequences)) == list(range(1, SUBMITTERS * REQUESTS + 1))
     assert all(own == sorted(own) for own in sequences)
     requests = final._ensemble.store.ledger.requests()
     assert [r.sequence for r in requests] == list(range(1, SUBMITTERS * REQUESTS + 1))
@@ -166,7 +165,9 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
     assert isolated == sorted(isolated)
 
     # Each id is erased once, by the first request that names it.
-    asked = {s: group for own, groups in zip(sequences, wanted, strict=True) for s, group in zip(own, groups, strict=True)}
+    asked = {
+        s: group for own, groups in zip(sequences, wanted, strict=True) for s, group in zip(own, groups, strict=True)
+    }
     erased: set[int] = set()
     for receipt in final.receipts():
         fresh = set(asked[receipt.request_id]) - erased
@@ -175,8 +176,7 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
         assert (receipt.skipped, receipt.rejected) == ((), "")
         erased |= fresh
     assert len(final._ensemble.store.ledger.tombstones()) == len(erased)
-    chain = check_chain(final)
-    assert sorted(chain) == sorted((kind, s) for kind in ("purged", "repaired") for s in asked)
+    assert sorted(check_chain(final)) == sorted((kind, s) for kind in ("purged", "repaired") for s in asked)
 
     # What is left is what one request after the other leaves, and what never having seen them does.
     serial = SISAClassifier(GaussianNB(), **options).fit(X, y, ids=ids)

@@ -32,7 +32,11 @@ AUTO = "auto"
 
 def has_probabilities(model: SISAModel) -> bool:
     """Whether the wrapped model gives class probabilities."""
-    return bool(model._learner().capabilities.probabilities)  # noqa: SLF001
+    try:
+        return bool(model._learner().capabilities.probabilities)  # noqa: SLF001
+    except CodeNeededError:
+        # Nobody knows; who asks for them is told what is missing.
+        return True
 
 
 class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -214,7 +218,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             if not given:
                 self.estimator = _restored(settings)
             learner = self._same_learner(settings)
-        except (CodeNeededError, AdapterError) as error:
+        except (CodeNeededError, AdapterError, ParameterError) as error:
             if given:
                 raise
             learner = error
@@ -235,7 +239,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
                 "user's own in it, differ. Nothing was changed. Pass what it was fitted with as load(path, estimator=)."
             )
         rule = self.aggregation
-        known = callable(rule) or rule in (aggregation.MEAN, aggregation.VOTE)
+        known = callable(rule) or rule in (AUTO, aggregation.MEAN, aggregation.VOTE)
         if not known or aggregation.choose(rule, learner.capabilities).identity != settings["aggregation"]:
             raise CodeNeededError(
                 "The store was fitted with an aggregation function that is not here. Nothing was changed. Pass the "

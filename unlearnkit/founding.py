@@ -185,7 +185,11 @@ class Founding:
             if not _same(store.ledger.cells(), remaining):
                 raise self._in_use("its records are not those given")
             if not hits or self._forgotten == DROP:
-                return Build.of(blueprint.context, store.records(blueprint.schema, config.n_shards, config.n_slices))
+                found = store.records(blueprint.schema, config.n_shards, config.n_slices)
+                build = Build.of(blueprint.context, found)
+                # As an opening would: what the plan lacks would be trained, and dropped.
+                store.recover(build.plan.keys)
+                return build
         kept = records if self._forgotten == READMIT else remaining
         cells = store.put_cells(pack_records(kept, blueprint.schema))
         build = Build.of(blueprint.context, kept)

@@ -59,8 +59,6 @@ def done_before_trained():
     Store.save = save
 
 
-
-
 BROKEN = {
     "acknowledge before commit": ("submit", acknowledge_before_commit),
     "no purge on open": ("isolate", no_purge_on_open),

@@ -136,21 +136,23 @@ class Harness:
             quiet = tracing.Operation("mkdir", "", "", 65_535)
             operations = self.live(phase, errors=(quiet, errno.EIO, False)).operations
             everything = [point for point in tracing.points(operations, repeats) if point.call in FAILING]
-        pairs = [
-            (point, code, (i + j) % 3 == 2) for i, point in enumerate(everything) for j, code in enumerate(codes)
-        ]
+        pairs = [(point, code, (i + j) % 3 == 2) for i, point in enumerate(everything) for j, code in enumerate(codes)]
         # Not all codes of one operation beside each other, so that a spread has all of them.
         chosen = tracing.spread(pairs, most)[part[0] :: part[1]]
         report = Report(f"errors in {phase}", self.failpoints, len(pairs))
         for point, code, lasting in chosen:
             if report.over(seconds):
                 break
-            outcome = self.live(phase, errors=(point, CODES[code], lasting))
+            outcome = self.live(
+                phase, errors=(point, CODES[code], lasting), again=not lasting and PHASES[phase].repeatable
+            )
             findings = self.judge(phase, outcome)
             if outcome.killed:
                 findings.append("the process was killed")
             if outcome.error is not None and not outcome.error[2]:
                 findings.append(f"not an error of the package: {outcome.error[0]}: {outcome.error[1]}")
+            if outcome.error_again is not None:
+                findings.append(f"tried again by the same process: {outcome.error_again[:2]}")
             report.raised += outcome.error is not None
             how = f"{code} {'from here on' if lasting else 'once'}: {point.kind}"
             report.add(outcome, findings, point, at=how)
@@ -228,9 +230,7 @@ def answer(scratch, question):
     """Do what is asked for."""
     name = question.pop("do")
     mutant = question.pop("broken", None)
-    harness = Harness(
-        tempfile.mkdtemp(dir=scratch), failpoints=question.pop("failpoints", False)
-    )
+    harness = Harness(tempfile.mkdtemp(dir=scratch), failpoints=question.pop("failpoints", False))
     try:
         if mutant is not None:
             return tracing.in_child(_broken, harness, mutant, name, question)

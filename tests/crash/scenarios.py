@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -179,6 +178,8 @@ class Phase:
         Whether the store may hold no model yet when the process dies.
     trains : bool
         Whether the next opening has to train to the end whatever is missing.
+    repeatable : bool
+        Whether doing it twice comes to the same.
     """
 
     template: str
@@ -186,18 +187,19 @@ class Phase:
     known: int = 0
     new: bool = False
     trains: bool = False
+    repeatable: bool = False
 
 
 PHASES = {
-    "fit": Phase("nothing", _fit, new=True, trains=True),
+    "fit": Phase("nothing", _fit, new=True, trains=True, repeatable=True),
     "submit": Phase("fitted", _submit),
     "isolate": Phase("fitted", _isolate),
-    "purge": Phase("received", _open, known=3),
-    "repair": Phase("purged", _repair, known=3),
+    "purge": Phase("received", _open, known=3, repeatable=True),
+    "repair": Phase("purged", _repair, known=3, repeatable=True),
     "forget": Phase("fitted", _forget),
-    "drop": Phase("purged", _drop, known=3),
-    "readmit": Phase("repaired", _readmit, known=3),
-    "expire": Phase("repaired", _expire, known=3),
+    "drop": Phase("purged", _drop, known=3, repeatable=True),
+    "readmit": Phase("repaired", _readmit, known=3, repeatable=True),
+    "expire": Phase("repaired", _expire, known=3, repeatable=True),
     "save": Phase("nothing", _save, new=True, trains=True),
 }
 
@@ -230,8 +232,3 @@ def copy_store(source, target):
     shutil.rmtree(target, ignore_errors=True)
     if os.path.isdir(source):
         shutil.copytree(source, target)
-
-
-def acknowledger(descriptor, write):
-    """A function that tells the parent what was promised to the caller."""
-    return lambda kind, *sequences: write(descriptor, (json.dumps([kind, *sequences]) + "\n").encode())

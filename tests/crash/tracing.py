@@ -17,8 +17,10 @@ from pathlib import Path
 
 import marks
 
+from unlearnkit.errors import UnlearnKitError
+
 CALLS = (
-    "write pwrite64 writev pwritev fsync fdatasync rename renameat renameat2 unlink unlinkat ftruncate link linkat "
+    "write pwrite64 pwritev fsync fdatasync rename renameat renameat2 unlink unlinkat ftruncate link linkat "
     "mkdir mkdirat"
 ).split()
 OPENING = "openat"
@@ -63,6 +65,7 @@ class Outcome:
     error: tuple | None
     operations: tuple
     at: str | None
+    error_again: tuple | None = None
 
 
 @cache
@@ -101,7 +104,7 @@ def in_child(function, *args):
     return result
 
 
-def live(act, path, *, kill=None, errors=None, scratch, failpoints=False):
+def live(act, path, *, kill=None, errors=None, scratch, failpoints=False, again=False):
     """Have a child live through `act`; kill it at, or answer with an error to, one operation.
 
     Parameters
@@ -117,6 +120,8 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False):
         A folder for the trace.
     failpoints : bool
         Do without strace.
+    again : bool
+        After an error, let the same process live through it once more.
     """
     go_read, go_write = os.pipe()
     told_read, told_write = os.pipe()
@@ -124,7 +129,10 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False):
     if pid == 0:
         os.close(go_write)
         os.close(told_read)
-        _be_the_child(act, path, go_read, told_write, (kill, errors) if failpoints else None)
+        try:
+            _be_the_child(act, path, go_read, told_write, (kill, errors) if failpoints else None, again)
+        finally:
+            os._exit(1)
     os.close(go_read)
     os.close(told_write)
     log = Path(scratch) / "trace"
@@ -144,17 +152,21 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False):
             for number, (call, site) in enumerate(rest[0], start=1)
         )
     killed = os.WIFSIGNALED(status)
+    if not killed and status:
+        raise RuntimeError(f"A child ended with status {status}.")
     at = next((rest[0] for kind, *rest in told if kind == "killed"), None)
     if killed and tracer is not None:
         at = operations[-1].kind if operations else None
     error = next((tuple(rest) for kind, *rest in told if kind == "error"), None)
-    acks = tuple(tuple(line) for line in told if line[0] not in ("marks", "killed", "error"))
-    return Outcome(killed, acks, error, operations, at)
+    error_again = next((tuple(rest) for kind, *rest in told if kind == "error again"), None)
+    acks = tuple(tuple(line) for line in told if line[0] not in ("marks", "killed", "error", "error again"))
+    return Outcome(killed, acks, error, operations, at, error_again)
 
 
-def _be_the_child(act, path, go, told, own):
+def _be_the_child(act, path, go, told, own, again):
     def tell(kind, *rest):
-        _write(told, (json.dumps([kind, *rest]) + "\n").encode())
+        # By a call of its own: errors of the others are not meant for this.
+        os.writev(told, [(json.dumps([kind, *rest]) + "\n").encode()])
 
     points = marks.failpoints = marks.Failpoints()
     if own is not None:
@@ -165,19 +177,26 @@ def _be_the_child(act, path, go, told, own):
             operation, code, lasting = errors
             points.errors = _Errors(operation.number, code, lasting)
     os.read(go, 1)
+    if not _lived(act, path, tell) and again:
+        # In the same process: no lock is held, nothing is remembered that is not so.
+        points.errors = {}
+        _lived(act, path, tell, "error again")
+    if own is not None and not points.kill_at:
+        tell("marks", points.seen)
+    os._exit(0)
+
+
+def _lived(act, path, tell, name="error"):
     try:
         with warnings.catch_warnings():
             # A purge that a disk without space puts off says so by a warning.
             warnings.simplefilter("ignore")
             act(path, tell)
     except BaseException as error:  # noqa: BLE001
-        points.errors = {}
-        from unlearnkit.errors import UnlearnKitError
-
-        tell("error", type(error).__name__, str(error), isinstance(error, UnlearnKitError))
-    if own is not None and not points.kill_at:
-        tell("marks", points.seen)
-    os._exit(0)
+        marks.failpoints.errors = {}
+        tell(name, type(error).__name__, str(error), isinstance(error, UnlearnKitError))
+        return False
+    return True
 
 
 class _Errors(dict):

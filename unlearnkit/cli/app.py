@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from unlearnkit.cli.verify import verify
 # typer has a copy of click in some versions, and needs click in others: this name is there in all.
 _UsageError: Any = typer.BadParameter.__mro__[1]
 
+_GIVEN = re.compile(r": '.*' is not", re.DOTALL)
+
 
 class Commands(TyperGroup):
     """Commands whose usage errors are one line, as all errors are."""
@@ -38,11 +41,18 @@ class Commands(TyperGroup):
             sys.exit(INTERRUPTED)
         except _UsageError as error:
             command = "unlearnkit" if error.ctx is None else error.ctx.command_path
-            say(f"{error.format_message()} Nothing was changed. For help: {command} --help")
+            say(f"{_without_values(error.format_message())} Nothing was changed. For help: {command} --help")
             sys.exit(BAD_INPUT)
         if code == INTERRUPTED:
             say("Interrupted. What was recorded is safe; the same call, or unlearnkit repair, goes on.")
         sys.exit(code or DONE)
+
+
+def _without_values(message: str) -> str:
+    """A usage error that repeats no argument: it may be an id."""
+    if "extra argument" in message:
+        return "There are arguments that this command does not take."
+    return _GIVEN.sub(": what was given is not", message)
 
 
 def _root(context: typer.Context) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from unlearnkit.cli.given import rows_of
 from unlearnkit.cli.options import Drop, Forgotten, IdColumn, Jobs, Settings, StorePath, WeightColumn, built
-from unlearnkit.cli.output import Json, count, finish, on_terminal, readable
+from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.ledger import Change
 from unlearnkit.store import Policy, Store
@@ -109,7 +109,7 @@ def fit(
             # A store that was there keeps what it was told before, unless it is told anew.
             opened.apply(Change(notes=opened.policy_note))
         facts = _facts(store, opened, sisa) | {"seconds": round(time.perf_counter() - start, 3)}
-    finish(facts, _lines(facts), as_json=as_json)
+    finish(facts, _lines(facts), as_json=as_json, code=UNFINISHED if facts["degraded_shards"] else DONE)
 
 
 def _slices(text: str) -> int | str:
@@ -144,8 +144,10 @@ def _facts(path: Path, store: Store, sisa: Any) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     parts = f"{count(facts['shards'], 'shard')} of {count(facts['slices'], 'slice')}"
+    degraded = ", ".join(map(str, facts["degraded_shards"]))
     return [
         f"{facts['model']} is fitted on {count(facts['records'], 'record')}: {parts}, in {facts['seconds']:.1f} s.",
+        *([f"Not trained, and isolated: shards {degraded}"] if degraded else []),
         f"Digest {facts['digest']}",
         f"Store  {facts['store']} (back up its folder keys apart from the rest: without it no record can be found)",
     ]
