@@ -19,20 +19,25 @@ export UNLEARNKIT_DATA ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-crash lint bench clean
 
 help:
-	@echo "make demo    forgetting shown on real data, in all four frameworks"
-	@echo "make test    the tests"
-	@echo "make lint    style, types, and who imports whom"
-	@echo "make bench   the benchmarks"
-	@echo "make clean   remove .venv and all caches"
+	@echo "make demo        forgetting shown on real data, in all four frameworks"
+	@echo "make test        the tests"
+	@echo "make test-crash  a store whose process is killed, or whose disk fails, at every durable operation"
+	@echo "make lint        style, types, and who imports whom"
+	@echo "make bench       the benchmarks"
+	@echo "make clean       remove .venv and all caches"
 
 demo: $(VENV)/.runtime
 	@$(BIN)/unlearnkit demo $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+# Some of it is in the tests too. It says how many different points it tried.
+test-crash: $(VENV)/.test
+	UNLEARNKIT_CRASH=whole $(BIN)/python -m pytest tests/crash -n $(JOBS) --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

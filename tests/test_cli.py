@@ -349,18 +349,25 @@ def test_a_lost_blob_is_a_finding(at):
 
 def test_fsck_shows_what_is_wrong(at, monkeypatch):
     wrong = fsck.Finding("mode", "keys/signing.key", "others may read it", "Run repair(), or chmod 600.")
-    monkeypatch.setattr(fsck, "check", lambda store: (wrong,))
+    monkeypatch.setattr(fsck, "check", lambda store: (wrong, replace(wrong, place="keys/pseudonym.key")))
     text = run("fsck", *store(at), code=1)
 
     assert "WRONG   keys/signing.key: others may read it" in text
     assert "Run unlearnkit repair, or chmod 600." in text
     assert told("fsck", *store(at), code=1)["findings"][0]["kind"] == "mode"
-    monkeypatch.setattr(fsck, "check", lambda store: ())
+    assert text.count("WRONG") == 2
+    assert text.count("chmod") == 1
+
+
+def test_fsck_finds_what_is_damaged(at):
     assert run("fsck", *store(at)) == "Nothing is wrong.\n"
+    blob = next((at / "m.sisa" / "blobs").iterdir())
+    blob.write_bytes(b"x" + blob.read_bytes())
+
+    assert blob.name[:12] in run("fsck", *store(at), code=1)
 
 
-def test_fsck_repairs_from_a_file_without_the_forgotten(at, monkeypatch):
-    run("forget 1003", *store(at))
+def test_fsck_repairs_by_the_model_and_a_file(at, monkeypatch):
     given = {}
 
     def heal(store, *, opener, data):
@@ -370,8 +377,8 @@ def test_fsck_repairs_from_a_file_without_the_forgotten(at, monkeypatch):
     monkeypatch.setattr(fsck, "heal", heal)
     assert "healed  x: y" in run(f"fsck --repair {COLUMNS} --data", at / "train.csv", *store(at))
     assert given["model"].model_digest_ == load(at / "m.sisa").model_digest_
-    assert 1003 not in given["data"].ids.tolist()
-    assert len(given["data"].X) == len(given["data"].y) == 59
+    assert given["data"].ids.tolist() == list(range(1000, 1060))
+    assert len(given["data"].X) == len(given["data"].y) == 60
 
 
 # -- receipts ----------------------------------------------------------------------------------------------------------

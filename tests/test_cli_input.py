@@ -73,7 +73,7 @@ NEW = ["--store", "new.sisa"]
         (["forget", "--store"], "requires an argument"),
         (["forget", CANARY], "Missing option '--store'"),
         (["repair", *STORE, CANARY], "arguments that this command does not take"),
-        (["receipt", "show", *STORE, CANARY], "'SEQ': what was given is not a valid int"),
+        (["receipt", "show", *STORE, CANARY], "'SEQ'"),
         (["forgett"], "No such command 'forgett'"),
         (["fit", "--shards", "0"], "'--shards'"),
         (["forget", *STORE, "x", "--missing", "maybe"], "'--missing'"),
@@ -83,7 +83,7 @@ def test_usage(at, arguments, message):
     line = failing(*arguments)
 
     assert message in line
-    assert "Nothing was changed. For help: unlearnkit" in line
+    assert ". Nothing was changed. For help: unlearnkit" in line
     assert CANARY not in line
 
 
@@ -128,7 +128,7 @@ def test_help_tells_the_exit_codes(command):
         (["--model", "lightgbm"], "is not MODULE:CLASS"),
         (["--model", "no_such_module:Model"], "cannot be imported (ModuleNotFoundError"),
         (["--model", "sklearn.linear_model:Nope"], "cannot be imported (AttributeError"),
-        (["--model", "sklearn.preprocessing:StandardScaler"], "No installed plugin wraps"),
+        (["--model", "builtins:dict"], "No installed plugin wraps"),
         (["--set", "nonsense"], "is not NAME=VALUE"),
         (["--set", "no_such=1"], "could not be made with the parameters given"),
         (["--slices", "many"], "neither a whole number nor auto"),
@@ -141,7 +141,8 @@ def test_help_tells_the_exit_codes(command):
         (["--drop", "who"], "cannot be both id and left out"),
         (["--drop", "a", "--drop", "b"], "no column that is left as a feature"),
         (["--weight-column", "who", "--id-column", "a"], "not numeric"),
-        (["--target", "a"], "continuous"),
+        (["--target", "a", "--drop", "y"], "continuous"),
+        (["--target", "a"], "takes categories, or leave it out by --drop"),
     ],
 )
 def test_what_fit_refuses(at, arguments, message):
@@ -340,7 +341,7 @@ def test_each_error_has_its_exit_code():
 
 def test_warnings_are_lines_and_prints_stay_off_standard_output(capsys):
     with output.readable():
-        print("a framework talks")
+        print("a framework talks")  # noqa: T201
         warnings.warn_explicit("Shard 1\ncannot be trained", RuntimeWarning, "f.py", 1, "unlearnkit.ensemble")
     shown = capsys.readouterr()
 

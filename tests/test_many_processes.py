@@ -19,6 +19,8 @@ from unlearnkit.ledger import REPAIRED
 from unlearnkit.statements import read, verify_chain
 
 N, IDS, SUBMITTERS, REQUESTS = 400, 300, 8, 50
+# Far more than it takes, on a machine that has other things to do.
+PATIENCE_S = 300
 
 # Where the wrapped model is the user's own: it waits in its fit until it is told to go on.
 WAITING = """
@@ -31,7 +33,7 @@ class Waiting(DecisionTreeClassifier):
         here = os.environ.get("WAIT_HERE")
         if here and not (Path(here) / "started").exists():
             (Path(here) / "started").touch()
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while not (Path(here) / "go").exists():
                 assert time.monotonic() < end
                 time.sleep(0.01)
@@ -56,7 +58,7 @@ def running(code, *arguments, cwd=None, env=None):
             process.kill()
 
 
-def result(process, timeout=90):
+def result(process, timeout=PATIENCE_S):
     """What a process has written as JSON on its last line."""
     out, err = process.communicate(timeout=timeout)
     assert process.returncode == 0, err
@@ -64,7 +66,7 @@ def result(process, timeout=90):
 
 
 def wait_for(file, process):
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not file.exists():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
@@ -355,7 +357,7 @@ def test_a_process_that_dies_holds_nothing(tmp_path):
         holder.wait()
     began = time.monotonic()
     assert clf.forget(ids[1]).repaired_at is not None
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert [r.repaired_at is not None for r in load(path).receipts()] == [True, True]
     assert not list((path / "blobs").glob(".tmp-*"))
     assert clf.verify().exact

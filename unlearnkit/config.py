@@ -99,6 +99,7 @@ class Blueprint:
             "name": config.name,
             "n_shards": config.n_shards,
             "n_slices": config.n_slices,
+            "secret_id": self.partition.secret_id,
             "aggregation": config.aggregation.identity,
             "when_isolated": config.when_isolated,
             "seed": config.seed,

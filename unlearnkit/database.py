@@ -19,6 +19,7 @@ from urllib.parse import quote
 from unlearnkit.errors import StoreError
 from unlearnkit.files import TEMPORARY, claim, publish, remove, sync_folder
 from unlearnkit.sealed import FORMAT, META, PERISHABLE, PREFIX, Reader, Writer, damaged, seal, sealed_tables
+from unlearnkit.wal import lost_frames
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -74,6 +75,10 @@ class Database:
             if not create:
                 raise StoreError(f"There is no ledger {self.name}; nothing was made. Check the path, or fit a model.")
             self._make_file(self.file)
+        lost = lost_frames(self.file) if self.file else 0
+        if lost:
+            # SQLite would take it for a write that was cut off, and go on with an older state.
+            raise damaged(f"its log ({lost} pages that were committed to it cannot be read any more)")
         sa = _sqlalchemy()
         if not sa.inspect(self._engine).has_table(PREFIX + META):
             if self.file:

@@ -248,7 +248,7 @@ class SisaEnsemble:
     def without_learner(cls, store: Store) -> SisaEnsemble:
         """Open a store to record, isolate and purge requests, without importing the framework of its model."""
         missing = CodeNeededError("The store was opened without its model; nothing was changed. Open it by load().")
-        return cls(missing, bare_config(store.settings()), store).open()
+        return cls(missing, bare_config(store.settings()), store, refresh_s=0).open()
 
     def open(self) -> SisaEnsemble:
         """Open a fitted store, and finish what is under way in it and nobody is at.

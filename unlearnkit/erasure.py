@@ -184,10 +184,9 @@ class Eraser:
             digest = isolated.facts.get("digest_isolated", digest)
             erased |= isolated.pseudonyms
             done.append(isolated)
-        if not self.store.durable:
-            # The rows went with the old value; in a store, the purge finds out.
-            gone = [entry for entry in build.records.unsupported(self.blueprint.schema) if entry not in before]
-            done = [replace(request, facts=request.facts | {"unsupported": gone}) for request in done]
+        # In a store the purge, which reads the features, finds out about the others.
+        gone = [entry for entry in build.records.unsupported(self.blueprint.schema) if entry not in before]
+        done = [r if r.state == REJECTED else replace(r, facts=r.facts | {"unsupported": gone}) for r in done]
         touched = [s for s, steps in enumerate(build.plan.shards) if steps != old.plan.shards[s]]
         untrainable = {s: why for s, why in self._untrainable().items() if int(s) not in touched}
         rejected = [request for request in done if request.state == REJECTED]
@@ -303,11 +302,12 @@ class Eraser:
         found = {
             "readers_refreshed_by": self.store.refreshed_by(at).isoformat(),
             "blocks_destroyed": sum(len(records.cells[cell.shard, cell.slice].parts) for cell in cells),
-            "unsupported": [entry for entry in fresh.unsupported(schema) if entry not in before],
+            "isolated_at": at.isoformat(),
         }
+        gone = [entry for entry in fresh.unsupported(schema) if entry not in before]
         # A purge that was cut short has told all this before.
         isolated = tuple(
-            replace(r, items=(), facts=found | {"isolated_at": at.isoformat()} | r.facts | (found if r.items else {}))
+            replace(r, items=(), facts=found | r.facts | {"unsupported": [*r.facts["unsupported"], *gone]})
             for r in isolated
         )
         self.store.apply(Change(cells=cells, requests=isolated))

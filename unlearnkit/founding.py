@@ -21,7 +21,7 @@ from unlearnkit.errors import (
 )
 from unlearnkit.keys import MemoryKeys
 from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Request
-from unlearnkit.partition import HashPartition, Partition
+from unlearnkit.partition import HashPartition
 from unlearnkit.plan import FORMAT, Context
 from unlearnkit.records import MemoryRecords
 from unlearnkit.schema import Schema
@@ -59,12 +59,7 @@ def stored_blueprint(store: Store, config: Config) -> Blueprint:
             "Nothing was changed. Use the version that made it."
         )
     schema = Schema.from_json(settings["schema"])
-    partition = Partition(
-        settings["n_shards"],
-        settings["n_slices"],
-        store.secrets.partition,
-        schema.id_type if schema.explicit_ids else None,
-    )
+    partition = store.partition(settings, schema.id_type if schema.explicit_ids else None)
     names = ("name", "n_shards", "n_slices", "when_isolated", "seed", "random_state")
     config = replace(
         config, **{name: settings[name] for name in names}, schema=schema, partition=HashPartition(partition.secret)

@@ -22,15 +22,15 @@ import os
 import secrets
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unlearnkit.errors import KeyMissingError, StoreError
+from unlearnkit.errors import KeyMissingError, StateError, StoreError
 from unlearnkit.files import make_folder, read, sweep_temporary, sync_folder, write_new
-from unlearnkit.signing import new_signing_pem, pem_blocks, private_key, public_pem
+from unlearnkit.signing import known_keys, new_signing_pem, pem_blocks, private_key, public_pem
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -71,7 +71,7 @@ _SIGNING = _Place(
     "If it is lost, signing.pub still verifies the receipts that there are: make a new one "
     "(openssl genpkey -algorithm ed25519), and give auditors its public key beside the old one.",
 )
-_PUBLIC_FILE = "signing.pub"
+PUBLIC_FILE, SIGNING_FILE = "signing.pub", _SIGNING.file
 
 
 class Secrets(ABC):
@@ -263,7 +263,21 @@ class Keys(Secrets):
         blocks = dict.fromkeys([public_pem(self.signing_key), *pem_blocks(before), *earlier])
         content = "".join(blocks)
         if content != before:
-            self._write(_PUBLIC_FILE, content, _PUBLIC_MODE)
+            self._write(PUBLIC_FILE, content, _PUBLIC_MODE)
+
+    def publish_again(self, is_used: Callable[[str], bool]) -> None:
+        """Write ``signing.pub`` anew where it was damaged: the current key, and of the others those that were used.
+
+        Parameters
+        ----------
+        is_used : callable
+            Whether a statement was signed with the key of this name.
+        """
+        current = public_pem(self.signing_key)
+        others = [block for block in pem_blocks(self._published()) if block != current and is_used(_key_name(block))]
+        content = current + "".join(others)
+        if content != self._published():
+            self._write(PUBLIC_FILE, content, _PUBLIC_MODE)
 
     def sweep(self) -> int:
         """Remove what writes that were cut off have left, which may hold a secret, and say how many files."""
@@ -294,7 +308,7 @@ class Keys(Secrets):
         sync_folder(self.folder)
 
     def _published(self) -> str:
-        return (read(self.folder / _PUBLIC_FILE) or b"").decode("ascii", "replace")
+        return (read(self.folder / PUBLIC_FILE) or b"").decode("ascii", "replace")
 
     def _hex(self, place: _Place) -> tuple[bytes, ...]:
         texts = self._read(place).replace(",", " ").split()
@@ -323,6 +337,14 @@ class Keys(Secrets):
         if place.variable in os.environ:
             return f"The environment variable {place.variable}"
         return str(self.folder / place.file)
+
+
+def _key_name(block: str) -> str:
+    """The name of the one public key in a block of PEM; none if it is damaged."""
+    try:
+        return next(iter(known_keys(block)))
+    except StateError:
+        return ""
 
 
 def pseudonym_key_id(key: bytes) -> str:

@@ -100,6 +100,11 @@ class Partition:
     secret: bytes = field(repr=False)
     id_type: str | None = id_types.INT
 
+    @property
+    def secret_id(self) -> str:
+        """A name of the secret that gives nothing of it away: 8 hex digits."""
+        return chain("unlearnkit:partition-id", self.secret)[:8]
+
     def place(self, items: Sequence[bytes]) -> Placement:
         """The cells of ids given as bytes. Equal ids are hashed once."""
         unique = list(dict.fromkeys(items))

@@ -83,7 +83,9 @@ class Restorer:
         """The cells, of these, that some whole blobs hold."""
         wanted = {(cell.shard, cell.slice): cell for cell in cells}
         filled: dict[Place, Packed] = {}
-        for place, parts in (*_own(cells), *self.manifests()):
+        store = self._store
+        others = sorted(set(store.blobs.names()) - store.ledger.references())
+        for place, parts in (*_own(cells), *self.manifests(others)):
             if place in wanted and place not in filled:
                 records = self.records(parts)
                 packed = None if records is None else self.fitting(wanted[place], records)
@@ -91,15 +93,14 @@ class Restorer:
                     filled[place] = packed
         return filled
 
-    def manifests(self) -> Iterator[tuple[Place, dict[str, str]]]:
-        """The places and part names of all cells that the ledger does not refer to."""
-        store = self._store
-        for name in sorted(set(store.blobs.names()) - store.ledger.references()):
-            data = _whole(store.blobs, name)
+    def manifests(self, names: Iterable[str]) -> Iterator[tuple[Place, dict[str, str]]]:
+        """The places and parts of all cells whose manifests are among these blobs."""
+        for name in names:
+            data = _whole(self._store.blobs, name)
             manifest = None if data is None else read_manifest(data)
             if manifest is not None:
                 shard, slice_, parts = manifest
-                yield (shard, slice_), parts
+                yield (shard, slice_), parts | {MANIFEST: name}
 
     def records(self, parts: Mapping[str, str]) -> ShardRecords | None:
         """The records in these blobs; None if one is missing or damaged, or they do not belong together."""

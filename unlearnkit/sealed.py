@@ -86,14 +86,35 @@ class Reader:
         Raises
         ------
         StateError
-            If one is damaged.
+            If one is damaged; where all are asked for, also if one is missing.
         """
         rows = []
         for row, found in self.raw(name, *where):
             if seal(name, row) != found:
                 raise damaged(place(name, row))
             rows.append(row)
+        if not where and name != META and tally(seal(name, row) for row in rows) != self._tally(name):
+            raise damaged(f"{name} (rows are missing, or have come back)")
         return rows
+
+    def check_count(self, name: str) -> None:
+        """Look whether a table has as many rows as it should have, where not all of them are read.
+
+        Raises
+        ------
+        StateError
+            If it has not.
+        """
+        import sqlalchemy as sa
+
+        (found,) = self.connection.execute(sa.select(sa.func.count()).select_from(self.tables[name])).one()
+        if found != self._tally(name)[0]:
+            raise damaged(f"{name} (rows are missing, or have come back)")
+
+    def _tally(self, name: str) -> tuple[int, int]:
+        """The tally that the rows of a table have to have."""
+        count, mixed = self.meta()["tallies"][name]
+        return int(count), int(mixed, 16)
 
     def lookup(self, name: str, values: Iterable[Any]) -> list[Row]:
         """The rows whose key begins with one of these values."""
@@ -128,6 +149,9 @@ class Writer(Reader):
         self.epoch, self.untidy = meta["epoch"], bool(meta["untidy"])
         self.tallies = {name: (count, int(mixed, 16)) for name, (count, mixed) in meta["tallies"].items()}
         self._written = self._meta_row()
+
+    def _tally(self, name: str) -> tuple[int, int]:
+        return self.tallies[name]
 
     def count(self, name: str) -> int:
         """How many rows a table has."""

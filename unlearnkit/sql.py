@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unlearnkit.database import Database
@@ -16,6 +16,32 @@ from unlearnkit.sealed import META, TABLES, Reader, Row, Writer, place, seal, ta
 
 # What can be made again from the records. `parts` follows from the two before it.
 _DERIVED = ("plan", "checkpoints", "cells", "parts")
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is left of the plan, the checkpoints and the cells of a damaged ledger.
+
+    Attributes
+    ----------
+    keys : frozenset of str
+    checkpoints : tuple of Checkpoint
+    cells : tuple of Cell
+    plan : tuple of (int, int) or None
+        The tally of all keys that there were; None if that is damaged too.
+    """
+
+    keys: frozenset[str]
+    checkpoints: tuple[Checkpoint, ...]
+    cells: tuple[Cell, ...]
+    plan: tuple[int, int] | None
+
+    def agree(self, keys: Collection[str]) -> bool:
+        """Whether these can be all the keys of the plan that there was."""
+        if self.plan is None:
+            # Some of them must be left, or nothing would speak for it.
+            return bool(self.keys) and self.keys <= set(keys)
+        return tally(seal("plan", (key,)) for key in keys) == self.plan
 
 
 class SqlLedger:
@@ -129,6 +155,7 @@ class SqlLedger:
         with self._database.read() as reader:
             state = reader.tables["requests"].c.state
             rows = reader.rows("requests", *([state.in_(states)] if states else []))
+            reader.check_count("requests")
             items: dict[int, str] = dict(reader.rows("items"))
         return tuple(_request(row, items) for row in sorted(rows))
 
@@ -165,7 +192,8 @@ class SqlLedger:
     def note(self, name: str, default: Any = None) -> Any:
         """The note of this name."""
         with self._database.read() as reader:
-            rows = reader.lookup("notes", [name])
+            # Where there is none, all are looked at: whether one is missing shows only then.
+            rows = reader.lookup("notes", [name]) or [row for row in reader.rows("notes") if row[0] == name]
         return json.loads(rows[0][1]) if rows else default
 
     def settle(self) -> bool:
@@ -213,6 +241,22 @@ class SqlLedger:
             else:
                 writer.start()
         return structure + findings
+
+    def remains(self) -> Remains:
+        """What is sound of the rows that can be derived again."""
+        with self._database.read() as reader:
+            sound, _ = self._sort_out(reader)
+            try:
+                count, mixed = reader.meta()["tallies"]["plan"]
+                known = (int(count), int(mixed, 16))
+            except StateError:
+                known = None
+        return Remains(
+            frozenset(key for (key,) in sound["plan"]),
+            tuple(map(_checkpoint, sound["checkpoints"])),
+            tuple(map(_cell, sound["cells"])),
+            known,
+        )
 
     def _keep(self, writer: Writer, sound: dict[str, list[Row]]) -> None:
         """Make these all the rows that there are."""

@@ -121,7 +121,7 @@ class Store:
         self.policy = policy
         self.durable = blobs is not None
         self._known: tuple[int, dict[str, Checkpoint]] | None = None
-        place: Any = getattr(blobs, "path", blobs)
+        place: Any = blobs if isinstance(blobs, str | os.PathLike) else getattr(blobs, "path", None)
         self._folder = None if place is None else Path(place).parent
         self._name = "" if place is None else repr(os.fspath(place))
 
@@ -157,7 +157,7 @@ class Store:
         given = self._given["ledger"]
         if not self.durable or not isinstance(given, str | os.PathLike):
             return True
-        file = _sqlite_file(os.fspath(given))
+        file = self.ledger_file
         if file is not None:
             return file.exists()
         try:
@@ -165,6 +165,12 @@ class Store:
         except StoreError:
             # A server that cannot be reached says so as soon as it is needed.
             return False
+
+    @property
+    def ledger_file(self) -> Path | None:
+        """The SQLite file of the ledger, which may not be there yet; None for a ledger of another kind."""
+        given = self._given["ledger"]
+        return _sqlite_file(os.fspath(given)) if isinstance(given, str | os.PathLike) else None
 
     def create(self, partition: bytes | None = None, source: MemoryKeys | None = None) -> None:
         """Make what is missing of the store: folders, ledger and secrets.
@@ -210,7 +216,7 @@ class Store:
         if not isinstance(given, str | os.PathLike):
             own: Ledger = given
             return own
-        file = _sqlite_file(os.fspath(given))
+        file = self.ledger_file
         if file is not None and not file.exists():
             raise StoreError(
                 f"There is no store at {self._name}; nothing was made. Check the path; a fit with store= makes one."
@@ -510,8 +516,25 @@ class Store:
     def addresses(self, settings: Mapping[str, Any]) -> Addresses:
         """From ids to addresses, as the settings say."""
         schema = json.loads(settings["schema"])
-        partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition)
-        return Addresses(partition, self.secrets, schema["id_type"], schema["explicit_ids"])
+        return Addresses(self.partition(settings), self.secrets, schema["id_type"], schema["explicit_ids"])
+
+    def partition(self, settings: Mapping[str, Any], id_type: str | None = None) -> Partition:
+        """The partition, as the settings say.
+
+        Raises
+        ------
+        KeyMissingError
+            If its secret is nowhere.
+        StoreError
+            If it is another secret than the store was made with: no record would be found by its id.
+        """
+        partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition, id_type)
+        if settings["secret_id"] != partition.secret_id:
+            raise StoreError(
+                f"The partition secret is not the one that {self!r} was made with, so no record would be found by its "
+                "id; nothing was changed. Put your backup of partition.key in its place."
+            )
+        return partition
 
     @property
     def declared(self) -> Policy:

@@ -13,11 +13,12 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from unlearnkit.files import read
-from unlearnkit.typing import AnyArray
+
+if TYPE_CHECKING:
+    from unlearnkit.typing import AnyArray
 
 _LOG_HEADER, _FRAME_HEADER, _INDEX_HEADER = 32, 24, 48
 _MAGIC = 0x377F0682
@@ -66,10 +67,12 @@ def _index(database: Path) -> _Index | None:
     header, copy = data[:_INDEX_HEADER], data[_INDEX_HEADER:]
     if len(copy) < _INDEX_HEADER or header != copy or not header[12]:
         return None
-    words = np.frombuffer(header, "=u4")
-    if _checksum((0, 0), [words[:10]]) != (int(words[10]), int(words[11])):
-        return None
-    return _Index(int(words[4]), header[32:40], (int(words[6]), int(words[7])))
+    words = struct.unpack("=12I", header)
+    a = b = 0
+    for x, y in zip(words[:10:2], words[1:10:2], strict=True):
+        a = (a + x + b) & _MASK
+        b = (b + y + a) & _MASK
+    return _Index(words[4], header[32:40], (words[6], words[7])) if (a, b) == words[10:] else None
 
 
 def _sums(log: bytes) -> list[tuple[int, int]]:
@@ -79,6 +82,9 @@ def _sums(log: bytes) -> list[tuple[int, int]]:
     magic, _, size = struct.unpack(">3I", log[:12])
     if magic & ~1 != _MAGIC or not 512 <= size <= 65536:  # noqa: PLR2004 - the sizes of pages
         return []
+    # A ledger is used where numpy is not imported, and most have no log when they are opened.
+    import numpy as np
+
     order = ">u4" if magic & 1 else "<u4"
     running = _checksum((0, 0), [np.frombuffer(log[:24], order)])
     if struct.pack(">2I", *running) != log[24:32]:
@@ -100,6 +106,8 @@ def _checksum(start: tuple[int, int], blocks: Iterable[AnyArray]) -> tuple[int, 
     For each pair of words x, y: ``a += x + b; b += y + a``, modulo 2**32. That is linear, so the sum over a block is a
     product with the powers of one matrix, whose entries are Fibonacci numbers.
     """
+    import numpy as np
+
     a, b = start
     for block in blocks:
         pairs = block.astype(np.uint32).reshape(-1, 2)
@@ -118,6 +126,8 @@ def _checksum(start: tuple[int, int], blocks: Iterable[AnyArray]) -> tuple[int, 
 
 def _powers(n: int) -> tuple[AnyArray, AnyArray, AnyArray]:
     """The entries of the powers 0 to n of [[1, 1], [1, 2]]: top left, the two alike, bottom right."""
+    import numpy as np
+
     known = _known.get(n)
     if known is None:
         rows = [(1, 0, 1)]

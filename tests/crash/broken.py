@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.erasure import Eraser
 from unlearnkit.ledger import Checkpoint

@@ -4,24 +4,24 @@ It is asked by lines of JSON on its standard input, and answers each by one on i
 
     {"do": "kill", "phase": "fit", "part": [0, 2], "most": 20}
 
-By hand: ``python tests/crash/harness.py fit 0.5`` tries the kill points of a phase for half a minute.
+By hand: the same as arguments of ``python tests/crash/harness.py``.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import json
+import logging
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from functools import cache
 from pathlib import Path
-
-for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
 
 import broken
 import marks
@@ -87,6 +87,11 @@ class Harness:
         """The kill points of a phase."""
         return tracing.points(self.operations(phase), repeats)
 
+    def count(self, phases):
+        """The kinds of kill points in phases."""
+        kinds = {f"{phase}: {point.kind}" for phase in phases for point in self.points(phase, (0.0,))}
+        return {"kinds": sorted(kinds), "findings": []}
+
     def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None):
         """Kill a child at the points of a phase, and judge after each."""
         everything = self.points(phase, repeats)
@@ -100,9 +105,19 @@ class Harness:
             report.add(outcome, self.judge(phase, outcome, refit=again), point)
         return report.as_dict()
 
-    def kill_twice(self, phase, most=20, part=(0, 1), repeats=(0.0, 1.0), each=1, seconds=None):
-        """Kill a child, kill the one that recovers, and judge after that."""
-        chosen = tracing.spread(self.points(phase, (1.0,)), most)[part[0] :: part[1]]
+    def kill_twice(self, phase, most=20, start=0.0, repeats=(0.0, 1.0), each=1, seconds=None):
+        """Kill a child, kill the one that recovers, and judge after that.
+
+        Parameters
+        ----------
+        phase : str
+        most : int
+            At how many points the first is killed, from `start` on, a share of the way.
+        each : int
+            At how many points of each recovery the second is killed.
+        """
+        points = self.points(phase, (1.0,))
+        chosen = tracing.spread(points[int(start * len(points)) :], most)
         report = Report(f"recovery of {phase}", self.failpoints, 0)
         crashed = self.scratch / "crashed"
         for i, point in enumerate(chosen):
@@ -127,17 +142,20 @@ class Harness:
         options.setdefault("failpoints", self.failpoints)
         return tracing.live(_go_on, self.trial, scratch=self.scratch, **options)
 
-    def errors(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), codes=tuple(CODES), seconds=None):
+    def errors(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None):
         """Answer the operations of a phase with errors, and judge after each."""
         if self.failpoints:
             everything = self.points(phase, repeats)
         else:
             # An error of an opening is traced too, which a kill is not: nothing is written by it.
-            quiet = tracing.Operation("mkdir", "", "", 65_535)
+            quiet = tracing.Operation("fsync", "", "", 65_535)
             operations = self.live(phase, errors=(quiet, errno.EIO, False)).operations
             everything = [point for point in tracing.points(operations, repeats) if point.call in FAILING]
-        pairs = [(point, code, (i + j) % 3 == 2) for i, point in enumerate(everything) for j, code in enumerate(codes)]
-        # Not all codes of one operation beside each other, so that a spread has all of them.
+        pairs = [
+            (point, code, (i + j) % 3 == 2)
+            for i, point in enumerate(everything)
+            for j, code in enumerate(_codes(point, i))
+        ]
         chosen = tracing.spread(pairs, most)[part[0] :: part[1]]
         report = Report(f"errors in {phase}", self.failpoints, len(pairs))
         for point, code, lasting in chosen:
@@ -167,6 +185,17 @@ def _go_on(path, tell):
     store = Store.at(path)
     founded = store.exists and store.ledger.note(SETTINGS) is not None
     scenarios.close(load(path) if founded else scenarios.fit(path))
+
+
+def _codes(point, i):
+    """The errors to answer an operation with: all that make a difference, for what the file system does to data."""
+    names = list(CODES)
+    if point.call not in {"write", "pwrite64", "fsync", "fdatasync", "rename"}:
+        return names[i % 3 :][:1]
+    if point.target.startswith((".tmp", "ledger")):
+        # To SQLite it is a full disk, or any other error.
+        return ["ENOSPC", names[1 + i % 2]]
+    return names
 
 
 class Report:
@@ -205,18 +234,24 @@ class Report:
         }
 
 
-def prepare():
+def prepare(scratch):
     """Import and compute all that no child should have to."""
-    import filelock  # noqa: F401
-    import sqlalchemy  # noqa: F401
-
-    from unlearnkit import statements  # noqa: F401
-
+    # The pool of connections tells at length of each that it had to give up.
+    logging.disable(logging.CRITICAL)
     model.install()
     marks.install()
     every = groups()
     for count in range(len(every) + 1):
         reference(frozenset(i for ids in every[:count] for i in ids))
+    # What is imported late is imported by living once through all of it.
+    path = str(Path(scratch) / "warm")
+    scenarios.close(scenarios.fit(path))
+    for phase in ("forget", "expire"):
+        PHASES[phase].act(path, lambda *_: None)
+    wrong = judge(path, "forget", [])
+    if wrong:
+        raise RuntimeError(f"Not even an undisturbed life is right: {wrong}")
+    gc.collect()
 
 
 @cache
@@ -226,44 +261,61 @@ def memory():
     return str(found) if os.access(found, os.W_OK) and shutil.disk_usage(found).free > 1 << 28 else None
 
 
-def answer(scratch, question):
-    """Do what is asked for."""
-    name = question.pop("do")
-    mutant = question.pop("broken", None)
-    harness = Harness(tempfile.mkdtemp(dir=scratch), failpoints=question.pop("failpoints", False))
-    try:
-        if mutant is not None:
-            return tracing.in_child(_broken, harness, mutant, name, question)
+class Desk:
+    """Answers questions, each with a harness that keeps what it has found out.
+
+    Parameters
+    ----------
+    scratch : str
+        A folder for all of them.
+    """
+
+    def __init__(self, scratch):
+        self.scratch = scratch
+        self._harnesses = {}
+
+    def harness(self, *, failpoints):
+        """The harness that works by these means."""
+        if failpoints not in self._harnesses:
+            self._harnesses[failpoints] = Harness(tempfile.mkdtemp(dir=self.scratch), failpoints=failpoints)
+        return self._harnesses[failpoints]
+
+    def answer(self, question):
+        """Do what is asked for."""
+        question = dict(question)
+        name = question.pop("do")
+        harness = self.harness(failpoints=question.pop("failpoints", False))
+        breaking = question.pop("broken", None)
+        if breaking is not None:
+            return tracing.in_child(_broken, harness, breaking, name, question)
         return getattr(harness, name)(**question)
-    finally:
-        shutil.rmtree(harness.scratch, ignore_errors=True)
 
 
-def _broken(harness, mutant, name, question):
-    phase, breaking = broken.BROKEN[mutant]
+def _broken(harness, name, do, question):
+    phase, breaking = broken.BROKEN[name]
     # The store that it starts from is whole.
     harness.template(PHASES[phase].template)
-    harness.operations(phase)
-    breaking()
     harness._operations.clear()
-    return getattr(harness, name)(phase, **question)
+    breaking()
+    return getattr(harness, do)(phase, **question)
 
 
 def main():
     """Answer until nothing more is asked."""
-    prepare()
+    # So that the folder is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory(prefix="unlearnkit-crash-", dir=memory()) as scratch:
-        if sys.argv[1:]:
-            for question in sys.argv[1:]:
-                report = answer(scratch, json.loads(question))
-                print(json.dumps(report | {"kinds": len(report["kinds"])}, indent=1), flush=True)
-            return
-        for line in sys.stdin:
+        prepare(scratch)
+        desk = Desk(scratch)
+        for line in sys.argv[1:] or sys.stdin:
             try:
-                report = answer(scratch, json.loads(line))
+                report = desk.answer(json.loads(line))
             except Exception as error:  # noqa: BLE001
                 report = {"failed": f"{type(error).__name__}: {error}"}
-            print(json.dumps(report), flush=True)
+            if sys.argv[1:]:
+                report["kinds"] = len(report.get("kinds", ()))
+            sys.stdout.write(json.dumps(report, indent=1 if sys.argv[1:] else None) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

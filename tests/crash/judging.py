@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from scenarios import PHASES, copy_store, data, fit, groups, in_memory, reference
+from scenarios import PHASES, base, copy_store, data, fit, groups, in_memory, reference
 
 from unlearnkit import load
 from unlearnkit.errors import StoreError, StoreInUseError
@@ -193,8 +193,9 @@ def residue(findings, path, forgotten):
         for value in row:
             needles |= {np.float64(value).tobytes(): "value", repr(float(value)).encode(): "value as text"}
     for record in data().ids[gone]:
-        # Not the eight bytes of an int64: of a small number they are mostly zero, but this one is found in nothing else.
-        needles |= {str(record).encode(): "id", np.int64(record).tobytes(): "id"}
+        needles |= {str(record).encode(): "id as text", np.int64(record).tobytes(): "id"}
+    for item in base()._ensemble._eraser.addresses.items(list(forgotten)):
+        needles |= {item.address.encode(): "address as text", bytes.fromhex(item.address): "address"}
     for file in Path(path).rglob("*"):
         if file.is_file() and "keys" not in file.parts:
             content = file.read_bytes()

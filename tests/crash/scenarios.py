@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +86,7 @@ def close(model):
     model._ensemble.store.ledger.close()
 
 
-# -- what the phases do: each is given the folder of the store and a function that acknowledges --------------------------
+# -- what the phases do: each is given the folder of the store and a function that acknowledges ----------------------
 
 
 def _fit(path, ack):
@@ -230,5 +229,5 @@ def make_template(name, folder):
 
 def copy_store(source, target):
     shutil.rmtree(target, ignore_errors=True)
-    if os.path.isdir(source):
+    if Path(source).is_dir():
         shutil.copytree(source, target)

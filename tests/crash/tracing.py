@@ -1,14 +1,16 @@
-"""Children: forked to live through a phase, watched by strace (or by failpoints of their own), and killed on the way."""
+"""Children that live through a phase, watched by strace or by failpoints of their own, and are killed on the way."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
+import tempfile
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -19,13 +21,12 @@ import marks
 
 from unlearnkit.errors import UnlearnKitError
 
-CALLS = (
-    "write pwrite64 pwritev fsync fdatasync rename renameat renameat2 unlink unlinkat ftruncate link linkat "
-    "mkdir mkdirat"
-).split()
+CALLS = ("write", "pwrite64", "pwritev", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat")
+CALLS += ("ftruncate", "link", "linkat", "mkdir", "mkdirat")
 OPENING = "openat"
 _LINE = re.compile(r"^\d+ +(\w+)\((.*)$")
 _PATH = re.compile(r'<(/[^>]*)>|"(/[^"]*)"')
+_SET_TRACER = 0x59616D61
 _write = os.write
 
 
@@ -70,10 +71,14 @@ class Outcome:
 
 @cache
 def has_strace():
-    """Whether strace is there and may trace."""
+    """Whether strace is there and may attach to a child."""
     if os.environ.get("UNLEARNKIT_CRASH_STRACE") == "no" or shutil.which("strace") is None:
         return False
-    return subprocess.run(["strace", "-o", os.devnull, "true"], check=False, capture_output=True).returncode == 0
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return live(lambda _, tell: tell("traced"), "", scratch=scratch).acks == (("traced",),)
+        except RuntimeError:
+            return False
 
 
 def in_child(function, *args):
@@ -81,6 +86,7 @@ def in_child(function, *args):
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
+        _begin_as_a_child()
         try:
             result = function(*args)
         except BaseException as error:  # noqa: BLE001
@@ -93,7 +99,7 @@ def in_child(function, *args):
             data = data[_write(write, data) :]
         os._exit(0)
     os.close(write)
-    with open(read, "rb") as pipe:
+    with os.fdopen(read, "rb") as pipe:
         data = pipe.read()
     _, status = os.waitpid(pid, 0)
     if status or not data:
@@ -129,6 +135,7 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False, again=
     if pid == 0:
         os.close(go_write)
         os.close(told_read)
+        _begin_as_a_child()
         try:
             _be_the_child(act, path, go_read, told_write, (kill, errors) if failpoints else None, again)
         finally:
@@ -138,7 +145,7 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False, again=
     log = Path(scratch) / "trace"
     tracer = None if failpoints else _attach(pid, log, kill, errors)
     os.close(go_write)
-    with open(told_read, "rb") as pipe:
+    with os.fdopen(told_read, "rb") as pipe:
         told = [json.loads(line) for line in pipe.read().splitlines()]
     _, status = os.waitpid(pid, 0)
     if tracer is not None:
@@ -163,6 +170,11 @@ def live(act, path, *, kill=None, errors=None, scratch, failpoints=False, again=
     return Outcome(killed, acks, error, operations, at, error_again)
 
 
+def _begin_as_a_child():
+    """Forget what only the parent has to do when it is told to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _be_the_child(act, path, go, told, own, again):
     def tell(kind, *rest):
         # By a call of its own: errors of the others are not meant for this.
@@ -176,6 +188,9 @@ def _be_the_child(act, path, go, told, own, again):
         if errors:
             operation, code, lasting = errors
             points.errors = _Errors(operation.number, code, lasting)
+    else:
+        # Where only ancestors may trace, strace is none.
+        ctypes.CDLL(None).prctl(_SET_TRACER, ctypes.c_ulong(-1), 0, 0, 0)
     os.read(go, 1)
     if not _lived(act, path, tell) and again:
         # In the same process: no lock is held, nothing is remembered that is not so.
@@ -224,7 +239,8 @@ def _attach(pid, log, kill, errors):
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     said = tracer.stderr.readline()
     if b"attached" not in said:
-        os.kill(pid, 9)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise RuntimeError(f"strace could not attach: {said!r}")
     return tracer
 
@@ -280,7 +296,3 @@ def spread(items, count):
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def note(text):
-    print(text, file=sys.stderr, flush=True)

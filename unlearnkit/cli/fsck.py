@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import Rows, remaining, rows_of
+from unlearnkit.cli.given import rows_of
 from unlearnkit.cli.options import Drop, IdColumn, ModelName, Settings, StorePath, Target, WeightColumn, optional
 from unlearnkit.cli.output import DONE, FINDING, Json, finish, readable, spoken
 from unlearnkit.errors import ParameterError
 from unlearnkit.store import Store
 
 if TYPE_CHECKING:
-    from unlearnkit.fsck import Data, Finding
+    from unlearnkit.fsck import Finding
 
 
 def fsck(
@@ -42,7 +42,8 @@ def fsck(
         opened, estimator = Store.at(store), optional(model, settings)
         if repair:
             rows = None if data is None else rows_of(data, target, id_column, weight_column, drop)
-            original = None if rows is None else _original(opened, rows)
+            # The rows of forgotten ids are left out there.
+            original = None if rows is None else checks.Data(rows.X, rows.y, rows.weight, rows.ids)
             findings = checks.heal(opened, opener=_opener(estimator), data=original)
         else:
             findings = checks.check(opened)
@@ -53,13 +54,6 @@ def fsck(
         as_json=as_json,
         code=FINDING if open_ else DONE,
     )
-
-
-def _original(store: Store, rows: Rows) -> Data:
-    from unlearnkit.fsck import Data
-
-    kept, _ = remaining(rows, store)
-    return Data(kept.X, kept.y, kept.weight, kept.ids)
 
 
 def _opener(estimator: Any) -> Any:
@@ -76,9 +70,11 @@ def _opener(estimator: Any) -> Any:
 def _lines(findings: tuple[Finding, ...]) -> list[str]:
     if not findings:
         return ["Nothing is wrong."]
-    lines = []
+    lines = [f"healed  {finding.place}: {finding.what}" for finding in findings if finding.healed]
+    remedies: dict[str, list[str]] = {}
     for finding in findings:
-        lines.append(f"{'healed' if finding.healed else 'WRONG '}  {finding.place}: {finding.what}")
         if not finding.healed:
-            lines.append(f"        {spoken(finding.remedy)}")
+            remedies.setdefault(finding.remedy, []).append(f"WRONG   {finding.place}: {finding.what}")
+    for remedy, wrong in remedies.items():
+        lines += [*wrong, f"        {spoken(remedy)}"]
     return lines

@@ -44,6 +44,7 @@ _SPOKEN = {
     "load(path, estimator=)": "--model module:Class, with --set as at its fit",
     "repair(rebuild=True)": "unlearnkit repair --rebuild",
     "repair()": "unlearnkit repair",
+    "or choose a model that takes categories": "choose a model that takes categories, or leave it out by --drop",
     "a fit with store= makes one": "unlearnkit fit makes one",
 }
 

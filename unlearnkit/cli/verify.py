@@ -117,7 +117,8 @@ def _lines(report: VerifyReport, changed: dict[str, tuple[str, str]]) -> list[st
     steps = f"{count(report.n_steps, 'state')}{which}"
     environment = _environment(changed) if not report.same_environment else []
     if report.exact:
-        return [f"Exact: {steps} rebuilt, every byte is the same.", f"Digest {report.digest}", *environment]
+        digest = [] if report.shards is not None else [f"Digest {report.digest}"]
+        return [f"Exact: {steps} rebuilt, every byte is the same.", *digest, *environment]
     lines = [f"NOT EXACT: {steps} compared."]
     if report.due:
         lines.append(f"Not trained: {_places(report.due)}. Train them: unlearnkit repair")
