@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
 
-from unlearnkit import adapters, ensemble, models
+from unlearnkit import adapters, models
 from unlearnkit.adapters import Adapter, Plugins, hookimpl
 from unlearnkit.aggregation import choose
 from unlearnkit.config import Config
@@ -120,7 +120,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(*modules: Any) -> Plugins:
         real = importlib.metadata.entry_points(group="unlearnkit", name="sklearn")
         found = Plugins([*real, *(Entry(module.__name__, module) for module in modules)])
-        for home in (adapters, ensemble, models):
+        for home in (adapters, models):
             monkeypatch.setattr(home, "plugins", lambda: found)
         return found
 

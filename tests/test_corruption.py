@@ -19,6 +19,7 @@ from unlearnkit import SISAClassifier, Store, load
 from unlearnkit.errors import NoConstituentError, UnlearnKitError
 from unlearnkit.fsck import Data, check, heal
 from unlearnkit.keys import MIN_BYTES
+from unlearnkit.signing import known_keys
 from unlearnkit.sql import SqlLedger
 from unlearnkit.wal import lost_frames
 
@@ -40,16 +41,16 @@ def frame(X):
     return pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "c": pd.Categorical(np.where(X[:, 2] > 0, "up", "down"))})
 
 
-def tree():
-    from sklearn.tree import DecisionTreeClassifier
+def forest():
+    from sklearn.ensemble import RandomForestClassifier
 
-    return DecisionTreeClassifier(max_depth=2)
+    return RandomForestClassifier(n_estimators=4, max_depth=2)
 
 
 def linear():
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import SGDClassifier
 
-    return LogisticRegression()
+    return SGDClassifier(loss="log_loss", max_iter=2, tol=None)
 
 
 def lightgbm():
@@ -67,12 +68,12 @@ def xgboost():
 def torch():
     nn = pytest.importorskip("torch").nn
     plugin = pytest.importorskip("unlearnkit_torch")
-    return plugin.TorchModel(nn.Linear, n_features_as="in_features", n_outputs_as="out_features", max_epochs=2)
+    return plugin.TorchModel(nn.Linear, n_features_as="in_features", n_outputs_as="out_features")
 
 
 # Wrapped model, and how the features are given: every format of states and of data is among them.
 CASES = {
-    "tree, array": (tree, np.asarray),
+    "trees, array": (forest, np.asarray),
     "skops, sparse": (linear, sp.csr_matrix),
     "lightgbm, frame": (lightgbm, frame),
     "xgboost, array": (xgboost, np.asarray),
@@ -147,11 +148,9 @@ def test_damaged_blobs_are_found_and_healed(tmp_path, case):
         with opened(path) as store:
             told = check(store)
             assert {name[:12] for name in hit} == {finding.what.split("blob ")[1] for finding in told}
-            models = []
-            assert all(finding.healed for finding in heal(store, opener=lambda s: models.append(load(s)), data=data))
-        (clf,) = models
-        assert clf.model_digest_ == digest
-        np.testing.assert_array_equal(clf.predict_proba(data.X), expected)
+            assert all(finding.healed for finding in heal(store, opener=load, data=data))
+            assert load(store).model_digest_ == digest
+        assert serves_nothing_wrong(path, data.X, expected)
         assert blobs_of(path) == before
         kinds |= {finding.kind for finding in told}
     assert kinds == {"cell", "state"}
@@ -167,7 +166,7 @@ def views(path):
 def simple(tmp_path_factory):
     """A store of trees, and what belongs to it."""
     path = tmp_path_factory.mktemp("simple") / "m.sisa"
-    return path, *found_store(path, "tree, array")
+    return path, *found_store(path, "trees, array")
 
 
 LEDGER_PLACES = 80
@@ -222,7 +221,7 @@ LOG_PLACES = 60
 
 def test_a_damaged_log_is_found_before_the_ledger_is_opened(simple, tmp_path):
     """SQLite alone would drop what is behind the damage, acknowledged requests with it, and say nothing."""
-    source, expected, _, data = simple
+    source, _, _, data = simple
     original = shutil.copytree(source, tmp_path / "original.sisa")
     with opened(original) as store, closing(sqlite3.connect(original / "ledger.sqlite")) as reader:
         # A reader keeps the log from being put away; the process then dies.
@@ -261,7 +260,7 @@ def test_without_an_index_a_log_is_judged_by_what_is_behind_the_damage(simple, t
     path = shutil.copytree(simple[0], tmp_path / "m.sisa")
     with closing(sqlite3.connect(path / "ledger.sqlite", isolation_level=None)) as connection:
         for i in range(9):
-            connection.execute("UPDATE unlearnkit_notes SET value = ? WHERE name = 'refresh_s'", [str(i)])
+            connection.execute("UPDATE unlearnkit_notes SET value = ? WHERE name = 'training'", [str(i)])
         copy = shutil.copytree(path, tmp_path / "copy.sisa")
     file = copy / "ledger.sqlite"
     (copy / "ledger.sqlite-shm").unlink()
@@ -291,10 +290,10 @@ def meaning(path):
             value = None
             with suppress(UnlearnKitError):
                 value = getattr(store.secrets, read)
-            if read == "signing_key" and value is not None:
-                value = value.private_bytes_raw()
-            if read == "public_keys" and value is not None:
-                value = value.split()
+                if read == "signing_key":
+                    value = value.private_bytes_raw()
+                if read == "public_keys":
+                    value = list(known_keys(value))
             found.append(value)
         return found
 
@@ -320,7 +319,8 @@ def test_damaged_secrets_are_found_or_say_the_same(simple, tmp_path):
         if told and all(finding.healed for finding in told):
             assert meaning(path) == before
         elif told:
-            assert all("backup" in finding.remedy for finding in told if not finding.healed)
+            # With the signing key, signing.pub could be made again.
+            assert any("backup" in finding.remedy for finding in told if not finding.healed)
             for file in names:
                 shutil.copy(original / "keys" / file, path / "keys" / file)
         with opened(path) as store:

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearnkit import environment
-from unlearnkit.plan import missing
 from unlearnkit.errors import (
     DataError,
     EnvironmentChangedError,
@@ -27,6 +26,7 @@ from unlearnkit.errors import (
     UnknownRecordError,
 )
 from unlearnkit.learner import Capabilities
+from unlearnkit.plan import missing
 from unlearnkit.testing import RememberingLearner
 from unlearnkit.training import TrainedStep, make_batch
 

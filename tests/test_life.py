@@ -26,7 +26,17 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.tree import DecisionTreeClassifier
 
-from unlearnkit import HashPartition, SISAClassifier, SISARegressor, Store, environment, erasure, load, store, wrap
+from unlearnkit import (
+    HashPartition,
+    SISAClassifier,
+    SISARegressor,
+    Store,
+    environment,
+    erasure,
+    load,
+    recovery,
+    wrap,
+)
 from unlearnkit.adapters import Adapter
 from unlearnkit.errors import (
     DataError,
@@ -42,9 +52,9 @@ from unlearnkit.errors import (
 )
 from unlearnkit.keys import Keys
 from unlearnkit.ledger import Change
+from unlearnkit.policy import Policy
 from unlearnkit.sql import SqlLedger
 from unlearnkit.statements import read, verify_chain
-from unlearnkit.store import Policy
 from unlearnkit.testing import RememberingLearner
 
 
@@ -755,7 +765,7 @@ def test_tombstones_are_lifted_after_their_retention(path, data, monkeypatch):
     clf = new(Store.at(path, Policy(retention_days=10))).fit(X, y, ids=ids)
     clf.forget(ids[0])
     for days, left in ((9, 1), (11, 0)):
-        monkeypatch.setattr(store, "now", lambda days=days: datetime.now(UTC) + timedelta(days=days))
+        monkeypatch.setattr(recovery, "now", lambda days=days: datetime.now(UTC) + timedelta(days=days))
         clf = load(path)
         assert len(clf._ensemble.store.ledger.tombstones()) == left
     with pytest.raises(UnknownRecordError):

@@ -12,7 +12,8 @@ from unlearnkit.environment import environment_digest
 from unlearnkit.errors import StoreError
 from unlearnkit.ledger import Change
 from unlearnkit.overview import overview
-from unlearnkit.store import ENVIRONMENT, Policy
+from unlearnkit.policy import Policy
+from unlearnkit.store import ENVIRONMENT
 
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("unlearnkit_sklearn")

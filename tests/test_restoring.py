@@ -15,8 +15,8 @@ from unlearnkit import SISAClassifier, Store, load
 from unlearnkit.cells import MANIFEST
 from unlearnkit.errors import KeyMissingError, StateError
 from unlearnkit.fsck import Data, check, heal
+from unlearnkit.policy import Policy
 from unlearnkit.restoring import restore
-from unlearnkit.store import Policy
 
 pytest.importorskip("sqlalchemy")
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from unlearnkit.fingerprints import fingerprint
     from unlearnkit.learner import Batch, Capabilities, Learner, Step
     from unlearnkit.partition import HashPartition
+    from unlearnkit.policy import Policy
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
     from unlearnkit.schema import Schema
-    from unlearnkit.store import Policy, Store
+    from unlearnkit.store import Store
 
 __version__ = "0.1.0"
 
@@ -30,7 +31,7 @@ _HOMES = {
     "Estimate": "receipts",
     "HashPartition": "partition",
     "Learner": "learner",
-    "Policy": "store",
+    "Policy": "policy",
     "Receipt": "receipts",
     "SISAClassifier": "estimators",
     "SISARegressor": "estimators",

@@ -7,6 +7,7 @@ implementations, marked by `hookimpl`. First-party plugins come in by the same d
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -205,6 +206,14 @@ def _claims(adapter: Adapter, type_name: str) -> bool:
 def plugins() -> Plugins:
     """The plugins of this process, loaded at the first call."""
     return Plugins()
+
+
+def notify(hook: str, **facts: Any) -> None:
+    """Tell the observers. They come after all is durable, and cannot change a result."""
+    try:
+        getattr(plugins().manager.hook, hook)(**facts)
+    except Exception as error:  # noqa: BLE001
+        warnings.warn(f"A plugin failed in {hook}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=4)
 
 
 def resolve(model: object, adapter: str | None = None) -> Learner[Any]:

@@ -24,6 +24,7 @@ from unlearnkit.validation import is_frame, is_sparse
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32
 _CHUNK_BYTES = 1 << 18
+_FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class ShardRecords:
         first = np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0]
         wanted = np.frombuffer(b"".join(key[:8] for key in keys), dtype=np.uint64)
         # Eight bytes find the candidates fast; all sixteen decide.
-        for i in np.flatnonzero(np.isin(first, wanted)):
+        few = len(wanted) <= _FEW
+        candidates = np.logical_or.reduce([first == key for key in wanted]) if few else np.isin(first, wanted)
+        for i in np.flatnonzero(candidates):
             found[i] = own[i].tobytes() in keys
         return found
 

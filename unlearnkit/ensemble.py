@@ -21,13 +21,11 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from unlearnkit.adapters import plugins
+from unlearnkit.adapters import notify
 from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.environment import environment_now
-from unlearnkit.erasure import Eraser
+from unlearnkit.erasure import Eraser, estimate
 from unlearnkit.errors import (
     CodeNeededError,
     DataError,
@@ -40,19 +38,20 @@ from unlearnkit.errors import (
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
-from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
+from unlearnkit.ledger import PURGED, UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.plan import Context, Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.records import MemoryRecords, Records
+from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
 from unlearnkit.schema import Schema
-from unlearnkit.serving import Snapshot, open_constituent
+from unlearnkit.serving import Snapshot, snapshot_of
 from unlearnkit.store import REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
 from unlearnkit.typing import Features, FloatArray
-from unlearnkit.verification import compare, states_of
+from unlearnkit.verification import compare, rebuilt
 
 
 class SisaEnsemble:
@@ -213,7 +212,7 @@ class SisaEnsemble:
             def on_step(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
                 advance(1)
                 if kept:
-                    _notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
+                    notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
             return self._builder.build(build, self.store, on_step, frozenset(without)) if due else {}
 
@@ -264,19 +263,24 @@ class SisaEnsemble:
         with self.store.at_rest():
             restore(self.store, self._blueprint)
             self._build = self.store_build()
-            self.store.recover(self._build.plan.keys)
+            recover(self.store, self._build.plan.keys)
             self._erase()
         self.store.note_refresh(self.refresh_s)
-        if self.store.ledger.note(TRAINING) and not isinstance(self._learner, UnlearnKitError):
+        if self._left_undone() and not isinstance(self._learner, UnlearnKitError):
             # If another process is at it, it is not undone.
             with suppress(StoreInUseError):
                 self._resume()
         return self
 
+    def _left_undone(self) -> bool:
+        """Whether a training was under way, or about to begin."""
+        purged = self.store.ledger.requests(PURGED)
+        return bool(self.store.ledger.note(TRAINING)) or any(r.facts.get(WISH) for r in purged)
+
     def _resume(self) -> None:
         """Finish a training that was under way."""
         try:
-            self._warn(self._repair(wait=False))
+            self._warn(self._repair(without=frozenset(self._untrainable), wait=False))
         except EnvironmentChangedError as error:
             # It still forgets and predicts, and whether to rebuild is for its user to say.
             warnings.warn(f"A training that was cut short cannot go on: {error}", RuntimeWarning, stacklevel=4)
@@ -333,42 +337,12 @@ class SisaEnsemble:
         """
         if isinstance(self._learner, UnlearnKitError):
             return
-        damaged: StateError | None = None
         with self._swap:
-            build, stored = self._build, self.store.checkpoints()
-            old = getattr(self, "_snapshot", None)
-            serving = old.constituents if old is not None else (None,) * self.config.n_shards
-            constituents: list[Any] = []
-            for steps, now_serving in zip(build.plan.shards, serving, strict=True):
-                try:
-                    constituents.append(open_constituent(self._learner, self.store, steps, stored, now_serving))
-                except StateError as error:
-                    constituents.append(None)
-                    damaged = error
-            snapshot = Snapshot(
-                self._learner,
-                self.config.aggregation,
-                None if self.schema.classes is None else len(self.schema.classes),
-                tuple(constituents),
-                None,
+            self._snapshot, damaged = snapshot_of(
+                self._learner, self._blueprint, self.store, self._build, getattr(self, "_snapshot", None)
             )
-            self._snapshot = replace(snapshot, prior=self._prior(build)) if snapshot.all_abstain else snapshot
         if damaged is not None:
             raise damaged
-
-    def _prior(self, build: Build) -> FloatArray | None:
-        """Class frequencies, or the mean of the targets, of the remaining records."""
-        if self.config.when_isolated != "prior":
-            return None
-        pairs = [build.records.targets(shard) for shard in range(self.config.n_shards)]
-        y = np.concatenate([targets for targets, _ in pairs])
-        if not len(y):
-            return None
-        weight = np.concatenate([np.ones(len(targets)) if w is None else w for targets, w in pairs])
-        if self.schema.classes is None:
-            return np.asarray(np.average(y, axis=0, weights=weight))
-        frequencies = np.bincount(y, weights=weight, minlength=len(self.schema.classes))
-        return np.asarray(frequencies / frequencies.sum())
 
     # -- forget --------------------------------------------------------------------------------------------------
 
@@ -377,6 +351,8 @@ class SisaEnsemble:
         with self.store.at_rest():
             self._sync()
             request, _ = self._eraser.removal(self._build, ids, missing)
+            # That it is to be repaired at once must outlive this process, as the request does.
+            request = replace(request, facts=request.facts | {WISH: repair})
             (sequence,) = self.store.ledger.submit([request])
             self._erase()
         if repair and self.receipt(sequence).repaired_at is None:
@@ -502,12 +478,14 @@ class SisaEnsemble:
     @property
     def degraded_shards(self) -> tuple[int, ...]:
         """Shards with steps that are not trained (again)."""
+        self._sync()
         stored = self.store.checkpoints()
         return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing(steps, stored))
 
     @property
     def model_digest(self) -> str:
         """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
+        self._sync()
         return self._eraser.digest(self._build.plan, self.store.checkpoints())
 
     def estimate(self, ids: Any) -> Estimate:
@@ -515,22 +493,7 @@ class SisaEnsemble:
         with self.store.at_rest():
             self._sync()
             _, removal = self._eraser.removal(self._build, ids)
-            stored = self.store.checkpoints()
-        plan, first = removal.build.plan, removal.removed.first
-        hopeless = self._untrainable.keys() - first.keys()
-        trainable = (shard for s, shard in enumerate(plan.shards) if s not in hopeless)
-        steps = [s for shard in trainable for s in missing(shard, stored)]
-        abstaining = tuple(s for s, shard in enumerate(plan.shards) if not shard or shard[0].key not in stored)
-        total = sum(s.step.epochs * s.n for s in plan)
-        return Estimate(
-            n_records=removal.removed.n_records,
-            shards=first,
-            n_steps=len(steps),
-            steps_total=len(plan.keys),
-            cost_share=float(sum(s.step.epochs * s.n for s in steps) / total) if total else 0.0,
-            abstaining_shards=abstaining,
-            chance_all_abstain=float(len(abstaining) == self.config.n_shards),
-        )
+            return estimate(removal, self.store.checkpoints(), self._untrainable)
 
     def verify(
         self,
@@ -554,31 +517,23 @@ class SisaEnsemble:
         if X is not None:
             records = self._records(self._ingest(X, y, sample_weight, ids))
         chosen = None if shards is None else tuple(sorted(set(shards)))
-        own_plan, plan = (_only(p, chosen) for p in (own.plan, Build.of(self._context, records).plan))
-        rebuilt = Store()
-        rebuilt.replan(plan.keys)
+        plan = Build.of(self._context, records).plan.of_shards(chosen)
         with progress("Verifying", len(plan.keys), shown=self.config.verbose > 0) as advance:
             try:
-                self._builder.build(Build(records, plan), rebuilt, lambda *_: advance(1))
+                theirs = rebuilt(self._builder, Build(records, plan), advance)
             except StateError as error:
                 if self.store.ledger.keys() == own.plan.keys:
                     raise
                 raise StoreInUseError(
                     "A request changed the store while it was verified; nothing is wrong with it. Verify again."
                 ) from error
-        theirs = states_of(plan, rebuilt.checkpoints())
-        report = compare(self._blueprint, own_plan, stored, damaged, theirs)
+        report = compare(self._blueprint, own.plan.of_shards(chosen), stored, damaged, theirs)
         return replace(report, exact=report.exact and not forgotten, forgotten_rows=forgotten, shards=chosen)
 
 
 _ATTEMPTS = 5
-
-
-def _only(plan: Plan, shards: Collection[int] | None) -> Plan:
-    """The plan of these shards alone."""
-    if shards is None:
-        return plan
-    return Plan(tuple(steps if s in shards else () for s, steps in enumerate(plan.shards)))
+WISH = "repair"
+"""The fact of a request that says whether `forget` was to repair at once."""
 
 
 def _reason(error: TrainingError) -> str:
@@ -588,12 +543,4 @@ def _reason(error: TrainingError) -> str:
 
 def _notify_done(finished: list[Request]) -> None:
     for request in finished:
-        _notify("unlearnkit_request_done", receipt=Receipt.of(request))
-
-
-def _notify(hook: str, **facts: Any) -> None:
-    """Tell the observers. They come after all is durable, and cannot change a result."""
-    try:
-        getattr(plugins().manager.hook, hook)(**facts)
-    except Exception as error:  # noqa: BLE001
-        warnings.warn(f"A plugin failed in {hook}: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=3)
+        notify("unlearnkit_request_done", receipt=Receipt.of(request))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unlearnkit.addresses import Addresses
+from unlearnkit.attesting import naming, signed
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
 from unlearnkit.errors import ParameterError, UnknownRecordError
@@ -36,8 +37,10 @@ from unlearnkit.ledger import (
     Request,
 )
 from unlearnkit.plan import Plan, missing, plan_shard
+from unlearnkit.policy import now
+from unlearnkit.receipts import Estimate
 from unlearnkit.records import Records, Removed
-from unlearnkit.store import UNTRAINABLE, Store, naming, now
+from unlearnkit.store import UNTRAINABLE, Store
 from unlearnkit.stored import StoredRecords
 from unlearnkit.verification import model_digest, states_of
 
@@ -190,7 +193,7 @@ class Eraser:
         touched = [s for s, steps in enumerate(build.plan.shards) if steps != old.plan.shards[s]]
         untrainable = {s: why for s, why in self._untrainable().items() if int(s) not in touched}
         rejected = [request for request in done if request.state == REJECTED]
-        statements, notes = self.store.signed(rejected, "rejected")
+        statements, notes = signed(self.store, rejected, "rejected")
         self.store.apply(
             Change(
                 keys=build.plan.keys,
@@ -281,7 +284,7 @@ class Eraser:
             "environment": self.store.environment(),
         }
         purged = [_purged(request, facts) for request in isolated]
-        statements, notes = self.store.signed(purged, "purged")
+        statements, notes = signed(self.store, purged, "purged")
         self.store.apply(Change(requests=naming(purged, statements), statements=statements, notes=notes))
         return build
 
@@ -340,9 +343,37 @@ class Eraser:
             elif request.facts | facts != request.facts:
                 open_.append(replace(request, facts=request.facts | facts))
         if closed or open_:
-            statements, notes = self.store.signed(closed, "repaired")
+            statements, notes = signed(self.store, closed, "repaired")
             self.store.apply(Change(requests=(*open_, *closed), statements=statements, notes=notes))
         return closed
+
+
+def estimate(removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Collection[int]) -> Estimate:
+    """What carrying out a request would cost.
+
+    Parameters
+    ----------
+    removal : Removal
+    stored : mapping of str to Checkpoint
+        What there is, by key.
+    untrainable : collection of int
+        Shards that could not be trained before.
+    """
+    plan, first = removal.build.plan, removal.removed.first
+    hopeless = set(untrainable) - first.keys()
+    trainable = (steps for s, steps in enumerate(plan.shards) if s not in hopeless)
+    steps = [step for of_shard in trainable for step in missing(of_shard, stored)]
+    abstaining = tuple(s for s, of_shard in enumerate(plan.shards) if not of_shard or of_shard[0].key not in stored)
+    total = sum(step.step.epochs * step.n for step in plan)
+    return Estimate(
+        n_records=removal.removed.n_records,
+        shards=first,
+        n_steps=len(steps),
+        steps_total=len(plan.keys),
+        cost_share=float(sum(step.step.epochs * step.n for step in steps) / total) if total else 0.0,
+        abstaining_shards=abstaining,
+        chance_all_abstain=float(len(abstaining) == len(plan.shards)),
+    )
 
 
 def _purged(request: Request, facts: Mapping[str, Any]) -> Request:

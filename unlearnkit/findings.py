@@ -8,6 +8,10 @@ from typing import TypeAlias
 
 REPAIR = "Run: unlearnkit fsck --repair"
 WITH_DATA = "Run: unlearnkit fsck --repair --data, with the original records, or bring the blob back from a backup."
+DERIVE = (
+    "Run: unlearnkit fsck --repair, with --data and the original records if it does not do without. Where that does "
+    "not help, restore the ledger from a backup."
+)
 RESTORE = (
     "No data brings that back: restore the ledger from a backup. What was requested since has to be submitted again."
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from unlearnkit.aggregation import MEAN, Aggregation
+from unlearnkit.attesting import naming, signed
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.errors import (
@@ -24,8 +25,9 @@ from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Request
 from unlearnkit.partition import HashPartition
 from unlearnkit.plan import FORMAT, Context
 from unlearnkit.records import MemoryRecords
+from unlearnkit.recovery import recover
 from unlearnkit.schema import Schema
-from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store, naming
+from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store
 from unlearnkit.stored import pack_records
 
 RAISE, DROP, READMIT = "raise", "drop", "readmit"
@@ -183,7 +185,7 @@ class Founding:
                 found = store.records(blueprint.schema, config.n_shards, config.n_slices)
                 build = Build.of(blueprint.context, found)
                 # As an opening would: what the plan lacks would be trained, and dropped.
-                store.recover(build.plan.keys)
+                recover(store, build.plan.keys)
                 return build
         kept = records if self._forgotten == READMIT else remaining
         cells = store.put_cells(pack_records(kept, blueprint.schema))
@@ -239,9 +241,9 @@ def _signed_now(
     }
     known = {request.sequence: replace(request, facts=facts | request.facts) for request in requests}
     purged = [request for request in known.values() if request.state in (PURGED, REPAIRED)]
-    first, notes = store.signed(purged, "purged")
+    first, notes = signed(store, purged, "purged")
     purged = list(naming(purged, first))
-    second, later = store.signed([request for request in purged if request.state == REPAIRED], "repaired", after=notes)
+    second, later = signed(store, [request for request in purged if request.state == REPAIRED], "repaired", after=notes)
     return tuple((known | {r.sequence: r for r in purged}).values()), first + second, notes | later
 
 

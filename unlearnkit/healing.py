@@ -22,6 +22,7 @@ from unlearnkit.keys import PUBLIC_FILE, Keys
 from unlearnkit.learner import Capabilities
 from unlearnkit.ledger import Cell, Change
 from unlearnkit.plan import Plan
+from unlearnkit.recovery import recover
 from unlearnkit.restoring import Packed, Place, Restorer
 from unlearnkit.sealed import META
 from unlearnkit.signing import key_id
@@ -129,7 +130,8 @@ class Healer:
     def _heal_ledger(self) -> None:
         """Derive plan and cells again, where rows of them are damaged."""
         store, ledger = self._store, self._store.ledger
-        if not isinstance(ledger, SqlLedger) or not ledger.check():
+        wrong = ledger.check() if isinstance(ledger, SqlLedger) else []
+        if not isinstance(ledger, SqlLedger) or not wrong:
             return
         remains = ledger.remains()
         known = {(cell.shard, cell.slice) for cell in remains.cells}
@@ -143,7 +145,9 @@ class Healer:
         ledger.discard_damaged()
         cells = store.put_cells((cell, parts) for cell, parts in derived if parts)
         cells += tuple(cell for cell, parts in derived if not parts)
-        store.apply(Change(keys=keys, cells=cells))
+        # States whose rows are lost are trained again.
+        notes = {TRAINING: True} if any(what.startswith("checkpoints") for what in wrong) else {}
+        store.apply(Change(keys=keys, cells=cells, notes=notes))
         present = ledger.checkpoints()
         for checkpoint in remains.checkpoints:
             if checkpoint.key in keys and checkpoint.key not in present and store.is_whole(checkpoint):
@@ -212,7 +216,7 @@ class Healer:
         store.blobs.delete(bad - names)
         plan = plan_of(self._blueprint, ledger.cells(), store.blobs)
         self._drop_foreign(plan)
-        store.recover(plan.keys)
+        recover(store, plan.keys)
 
     def _lost(self, cells: Iterable[Cell], bad: set[str]) -> list[Cell]:
         store, present = self._store, set(self._store.blobs.names())

@@ -12,7 +12,7 @@ from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, content_hashes
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.findings import REPAIR, RESTORE, WITH_DATA, Finding, Findings
+from unlearnkit.findings import DERIVE, REPAIR, RESTORE, WITH_DATA, Finding, Findings
 from unlearnkit.founding import bare_config, stored_blueprint
 from unlearnkit.ledger import ISOLATED, PURGED, RECEIVED, REJECTED, REPAIRED, Cell, Checkpoint, Ledger, Request
 from unlearnkit.plan import Plan
@@ -43,7 +43,7 @@ def rows(ledger: Ledger) -> Findings:
     """Whether the rows of the ledger are as they were written, and none is missing."""
     for what in ledger.check() if isinstance(ledger, SqlLedger) else []:
         lost = what.startswith(_LOST) or (what[:1].isdigit() and "checkpoints" not in what)
-        yield Finding("ledger", "ledger", what, RESTORE if lost else REPAIR)
+        yield Finding("ledger", "ledger", what, RESTORE if lost else DERIVE)
 
 
 def requests(ledger: Ledger) -> Findings:

@@ -19,7 +19,8 @@ from unlearnkit.environment import environment_now
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ledger import ISOLATED, PURGED, RECEIVED, REJECTED, REPAIRED, UNFINISHED, Cell, Checkpoint, Request
 from unlearnkit.plan import Context, Plan, missing, plan_all
-from unlearnkit.store import ENVIRONMENT, TRAINING, UNTRAINABLE, Policy, Store, now
+from unlearnkit.policy import Policy, now
+from unlearnkit.store import ENVIRONMENT, TRAINING, UNTRAINABLE, Store
 
 STATES = (RECEIVED, ISOLATED, PURGED, REPAIRED, REJECTED)
 _DAY_S = 86_400

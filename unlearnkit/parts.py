@@ -89,7 +89,8 @@ def view_array(data: bytes, dtype: np.dtype[Any] | None = None) -> AnyArray:
     shape, found, start = _array_header(data)
     if found.hasobject or not found.itemsize or (dtype is not None and found != dtype):
         raise BrokenArrayError(f"an array has the dtype {found}" + ("" if dtype is None else f", not {dtype}"))
-    sizes_fit = all(0 <= size <= len(data) for size in shape)
+    # A truth value passes for a number in the header.
+    sizes_fit = all(type(size) is int and 0 <= size <= len(data) for size in shape)
     if not sizes_fit or math.prod(shape) * found.itemsize != len(data) - start:
         raise BrokenArrayError(f"an array file of shape {shape} has {len(data) - start} bytes of values")
     values: AnyArray = np.frombuffer(data, found, math.prod(shape), start).reshape(shape)

@@ -100,6 +100,10 @@ class Plan:
         """The keys of all steps."""
         return frozenset(step.key for step in self)
 
+    def of_shards(self, shards: Container[int] | None) -> Plan:
+        """The plan of these shards alone; None: of all."""
+        return self if shards is None else Plan(tuple(p if s in shards else () for s, p in enumerate(self.shards)))
+
     def with_shards(self, changed: dict[int, tuple[PlannedStep, ...]]) -> Plan:
         """The plan with these shards replaced."""
         return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)))

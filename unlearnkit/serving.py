@@ -10,10 +10,13 @@ import joblib
 import numpy as np
 
 from unlearnkit.aggregation import Aggregation
-from unlearnkit.errors import NoConstituentError
+from unlearnkit.build import Build
+from unlearnkit.config import Blueprint
+from unlearnkit.errors import NoConstituentError, StateError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import PlannedStep, missing
+from unlearnkit.records import Records
 from unlearnkit.store import Store
 from unlearnkit.training import load_constant
 from unlearnkit.typing import Features, FloatArray
@@ -112,6 +115,46 @@ class Snapshot:
         full = np.zeros((predicted.shape[0], self.n_classes or 0), dtype=predicted.dtype)
         full[:, list(classes)] = predicted
         return full
+
+
+def snapshot_of(
+    learner: Learner[Any], blueprint: Blueprint, store: Store, build: Build, old: Snapshot | None
+) -> tuple[Snapshot, StateError | None]:
+    """What is stored of a build, decoded: constituents that did not change go on.
+
+    Returns
+    -------
+    snapshot : Snapshot
+    damaged : StateError or None
+        If a stored state is damaged, of which the shard abstains.
+    """
+    stored, damaged = store.checkpoints(), None
+    serving = old.constituents if old is not None else (None,) * len(build.plan.shards)
+    constituents: list[Constituent | None] = []
+    for steps, now_serving in zip(build.plan.shards, serving, strict=True):
+        try:
+            constituents.append(open_constituent(learner, store, steps, stored, now_serving))
+        except StateError as error:
+            constituents.append(None)
+            damaged = error
+    config = blueprint.config
+    snapshot = Snapshot(learner, config.aggregation, blueprint.context.n_classes, tuple(constituents), None)
+    if snapshot.all_abstain and config.when_isolated == "prior":
+        snapshot = replace(snapshot, prior=_prior(build.records, blueprint.context.n_classes))
+    return snapshot, damaged
+
+
+def _prior(records: Records, n_classes: int | None) -> FloatArray | None:
+    """Class frequencies, or the mean of the targets, of the remaining records."""
+    pairs = [records.targets(shard) for shard in range(records.n_shards)]
+    y = np.concatenate([targets for targets, _ in pairs])
+    if not len(y):
+        return None
+    weight = np.concatenate([np.ones(len(targets)) if w is None else w for targets, w in pairs])
+    if n_classes is None:
+        return np.asarray(np.average(y, axis=0, weights=weight))
+    frequencies = np.bincount(y, weights=weight, minlength=n_classes)
+    return np.asarray(frequencies / frequencies.sum())
 
 
 def open_constituent(

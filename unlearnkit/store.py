@@ -6,32 +6,30 @@ needs a framework: to open a store and record a request costs no import of one.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.addresses import Addresses
-from unlearnkit.blobs import Blobs, MemoryBlobs, blob_name
+from unlearnkit.blobs import Blobs, MemoryBlobs
 from unlearnkit.cells import MANIFEST, pack_manifest
 from unlearnkit.errors import ParameterError, StateError, StoreError
-from unlearnkit.files import make_folder, sweep_temporary
+from unlearnkit.files import make_folder
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ids import as_list
 from unlearnkit.keys import Keys, MemoryKeys, Secrets
-from unlearnkit.ledger import ISOLATED, PURGED, REPAIRED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
+from unlearnkit.ledger import ISOLATED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
 from unlearnkit.locks import Locks
 from unlearnkit.partition import Partition
-from unlearnkit.signing import envelope_digest
+from unlearnkit.policy import Policy, now, operator
 from unlearnkit.sql import SqlLedger
-from unlearnkit.statements import Kind, sign, statement_of
 from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
 
@@ -53,33 +51,6 @@ SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT = (
 )
 ENVIRONMENT = "environment:"
 _PUT_BYTES = 1 << 26
-OPERATOR = "UNLEARNKIT_OPERATOR"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the operator of a store declares; receipts repeat it.
-
-    Attributes
-    ----------
-    regime : str
-        The law or contract that requests are made under.
-    days_to_answer : int
-        From a request to its deadline.
-    retention_days : int or None
-        How long a tombstone is kept after its request; None: for good.
-    copies : tuple of str
-        Copies of data or model that the store does not control, such as backups and exports.
-    """
-
-    regime: str = "GDPR Art. 17"
-    days_to_answer: int = 30
-    retention_days: int | None = None
-    copies: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.days_to_answer < 0 or (self.retention_days is not None and self.retention_days < 0):
-            raise ParameterError("days_to_answer and retention_days must not be negative; nothing was changed.")
 
 
 class Store:
@@ -119,8 +90,10 @@ class Store:
             raise ParameterError("A store has blobs and a ledger, or is in memory and has neither; nothing was made.")
         self._given: dict[str, Any] = {"blobs": blobs, "ledger": ledger, "keys": keys}
         self.policy = policy
+        self.root: Path | None = None
+        """The folder that is the store's alone, where there is one."""
         self.durable = blobs is not None
-        self._known: tuple[int, dict[str, Checkpoint]] | None = None
+        self._known: tuple[int, Mapping[str, Checkpoint]] | None = None
         place: Any = blobs if isinstance(blobs, str | os.PathLike) else getattr(blobs, "path", None)
         self._folder = None if place is None else Path(place).parent
         self._name = "" if place is None else repr(os.fspath(place))
@@ -130,7 +103,7 @@ class Store:
         """The store in one folder, which holds blobs, ledger, secrets and locks."""
         folder = Path(path)
         store = cls(folder / "blobs", folder / "ledger.sqlite", keys=folder / "keys", policy=policy)
-        store._name = repr(os.fspath(path))
+        store._name, store.root = repr(os.fspath(path)), folder
         return store
 
     def __repr__(self) -> str:
@@ -334,10 +307,17 @@ class Store:
         int
             The states dropped.
         """
-        dropped = self.ledger.apply(change)
-        if not self.durable:
-            self._drop(dropped)
-        return len(dropped)
+        with self.locks.writer():
+            moves = change.keys is not None or bool(change.cells)
+            known = self.checkpoints() if moves else {}
+            dropped = self.ledger.apply(change)
+            if moves:
+                # Under the lock nobody else has changed them meanwhile.
+                gone = {checkpoint.key for checkpoint in dropped}
+                self._known = (self.ledger.epoch, {key: c for key, c in known.items() if key not in gone})
+            if not self.durable:
+                self._drop(dropped)
+            return len(dropped)
 
     def _drop(self, dropped: Iterable[Checkpoint]) -> None:
         names = {name for checkpoint in dropped for _, name in checkpoint.parts}
@@ -351,7 +331,8 @@ class Store:
         with self.locks.writer():
             if isinstance(self.blobs, DirectoryBlobs):
                 self.blobs.sweep()
-            references = self.ledger.references()
+            states = [checkpoint.parts for checkpoint in self.checkpoints().values()]
+            references = {name for parts in (*states, *(c.parts for c in self.ledger.cells())) for _, name in parts}
             orphans = set(self.blobs.names()) - references
             self.blobs.delete(orphans)
             if orphans and not references.issuperset(self.blobs.names()):
@@ -375,24 +356,25 @@ class Store:
     def put_cells(self, packed: Iterable[tuple[Cell, dict[str, bytes]]]) -> tuple[Cell, ...]:
         """Keep the parts of cells, and give the cells with the names of their blobs."""
         cells: list[Cell] = []
-        waiting: list[bytes] = []
+        waiting: list[tuple[Cell, dict[str, bytes]]] = []
         size = 0
         for cell, parts in packed:
-            if parts:
-                # A folder of blobs must make sense without its ledger, should one of the two come from a backup.
-                names = {part: blob_name(data) for part, data in parts.items()}
-                manifest = pack_manifest(cell.shard, cell.slice, names)
-                cells.append(replace(cell, parts=tuple(sorted((names | {MANIFEST: blob_name(manifest)}).items()))))
-                waiting += [*parts.values(), manifest]
-                size += sum(map(len, parts.values()))
-            else:
-                cells.append(replace(cell, parts=()))
+            waiting.append((cell, parts))
+            size += sum(map(len, parts.values()))
             if size > _PUT_BYTES:
-                self.blobs.put(waiting)
+                cells += self._put_together(waiting)
                 waiting, size = [], 0
-        if waiting:
-            self.blobs.put(waiting)
-        return tuple(cells)
+        return (*cells, *self._put_together(waiting))
+
+    def _put_together(self, packed: list[tuple[Cell, dict[str, bytes]]]) -> list[Cell]:
+        names = iter(self.blobs.put(data for _, parts in packed for data in parts.values()))
+        named = [(cell, {part: next(names) for part in parts}) for cell, parts in packed]
+        # A folder of blobs must make sense without its ledger, should one of the two come from a backup.
+        manifests = iter(self.blobs.put(pack_manifest(cell.shard, cell.slice, parts) for cell, parts in named if parts))
+        return [
+            replace(cell, parts=tuple(sorted((parts | {MANIFEST: next(manifests)}).items())) if parts else ())
+            for cell, parts in named
+        ]
 
     def records(self, schema: Schema, n_shards: int, n_slices: int) -> StoredRecords:
         """The records that the ledger describes, without those that isolated requests have removed."""
@@ -402,45 +384,6 @@ class Store:
         """The addresses whose records are removed and not yet purged."""
         isolated = self.ledger.requests(ISOLATED)
         return frozenset(bytes.fromhex(item.address) for request in isolated for item in request.items)
-
-    # -- recovery ------------------------------------------------------------------------------------------------
-
-    def recover(self, keys: frozenset[str]) -> None:
-        """Put right what a process that died has left: only under the writer's lock. Changes nothing if all is well.
-
-        Parameters
-        ----------
-        keys : frozenset of str
-            The plan of the stored records.
-        """
-        if self.ledger.keys() != keys:
-            self.ledger.apply(Change(keys=keys))
-        present = set(self.blobs.names())
-        lost = {key for key, c in self.ledger.checkpoints().items() if not {name for _, name in c.parts} <= present}
-        if lost:
-            self.ledger.apply(Change(keys=keys - lost, notes={TRAINING: True}))
-            self.ledger.apply(Change(keys=keys))
-        self._expire()
-        if self._folder is not None:
-            sweep_temporary(self._folder)
-        if isinstance(self.secrets, Keys):
-            self.secrets.sweep()
-        self.sweep()
-
-    def _expire(self) -> None:
-        """Lift tombstones that are past their retention."""
-        days = self.declared.retention_days
-        if days is None:
-            return
-        limit = now() - timedelta(days=days)
-        old = {
-            request.sequence
-            for request in self.ledger.requests(PURGED, REPAIRED)
-            if datetime.fromisoformat(request.facts["purged_at"]) < limit
-        }
-        lifted = frozenset(name for name, sequence in self.ledger.tombstones().items() if sequence in old)
-        if lifted:
-            self.ledger.apply(Change(lifted=lifted))
 
     def begin_training(self, digest: str, environment: Mapping[str, str]) -> None:
         """Note that a training is under way, and in which environment: whoever opens the store next finishes it."""
@@ -489,30 +432,6 @@ class Store:
         }
         return Request(items=items, facts=known | facts)
 
-    def signed(
-        self, requests: Iterable[Request], kind: Kind, after: Mapping[str, Any] | None = None
-    ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """A signed statement on each request, in the chain of all; and the note that says where the chain is then.
-
-        Parameters
-        ----------
-        requests : iterable of Request
-        kind : {"purged", "repaired", "rejected"}
-        after : mapping or None
-            Where the chain is, if it is further than the ledger knows: the note from another call.
-        """
-        requests = tuple(requests)
-        if not self.durable or not requests:
-            return (), {}
-        chain = (after or {}).get(CHAIN) or self.ledger.note(CHAIN, {"number": 0, "digest": None})
-        number, previous = chain["number"], chain["digest"]
-        envelopes = []
-        for request in requests:
-            number += 1
-            envelopes.append(sign(statement_of(request, kind, number, previous), self.secrets))
-            previous = envelope_digest(envelopes[-1])
-        return tuple(envelopes), {CHAIN: {"number": number, "digest": previous}}
-
     def addresses(self, settings: Mapping[str, Any]) -> Addresses:
         """From ids to addresses, as the settings say."""
         schema = json.loads(settings["schema"])
@@ -551,11 +470,10 @@ class Store:
 
     def environment(self) -> dict[str, str]:
         """The versions that the stored states were made with; several where there are."""
-        notes = self.ledger.notes()
         digests = {checkpoint.environment for checkpoint in self.checkpoints().values()}
         found: dict[str, set[str]] = {}
         for digest in digests:
-            for name, version in notes.get(ENVIRONMENT + digest, {}).items():
+            for name, version in self.ledger.note(ENVIRONMENT + digest, {}).items():
                 found.setdefault(name, set()).add(version)
         return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
 
@@ -563,14 +481,6 @@ class Store:
     def policy_note(self) -> dict[str, Any]:
         """The policy as the ledger keeps it."""
         return {POLICY: json.loads(json.dumps(asdict(self.declared)))}
-
-
-def naming(requests: Iterable[Request], statements: Iterable[str]) -> tuple[Request, ...]:
-    """Purged requests that name the first statement about each: the second one will repeat it."""
-    return tuple(
-        replace(request, facts=request.facts | {"purge_statement": envelope_digest(statement)})
-        for request, statement in zip(requests, statements, strict=True)
-    )
 
 
 def as_store(given: str | os.PathLike[str] | Store) -> Store:
@@ -594,18 +504,3 @@ def _sqlite_file(target: str) -> Path | None:
         return Path(target)
     scheme, _, rest = target.partition("://")
     return Path(rest.partition("?")[0].removeprefix("/")) if scheme.startswith("sqlite") else None
-
-
-def now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
-
-
-def operator() -> str:
-    """Who runs this: the environment variable ``UNLEARNKIT_OPERATOR``, or else the user of the operating system."""
-    if OPERATOR in os.environ:
-        return os.environ[OPERATOR]
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

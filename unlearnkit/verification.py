@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeAlias
 
+from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.hashing import chain
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import Plan, missing
 from unlearnkit.receipts import VerifyReport
 from unlearnkit.schema import Schema
+from unlearnkit.store import Store
 
 States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
 """Part names and part digests of the state of each (shard, slice)."""
@@ -28,6 +30,14 @@ def model_digest(config: Config, schema: Schema, states: States) -> str:
     for (shard, r), parts in sorted(states.items()):
         fields += [f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts)]
     return chain("model", *fields)
+
+
+def rebuilt(builder: Builder, build: Build, advance: Callable[[int], None]) -> States:
+    """The states of a build in an empty store."""
+    store = Store()
+    store.replan(build.plan.keys)
+    builder.build(build, store, lambda *_: advance(1))
+    return states_of(build.plan, store.checkpoints())
 
 
 def compare(

@@ -12,7 +12,8 @@ import numpy as np
 from model import Remembering
 
 from unlearnkit import SISAClassifier, load
-from unlearnkit.store import Policy, Store
+from unlearnkit.policy import Policy
+from unlearnkit.store import Store
 
 N, SEED = 36, 5
 
@@ -195,7 +196,7 @@ PHASES = {
     "isolate": Phase("fitted", _isolate),
     "purge": Phase("received", _open, known=3, repeatable=True),
     "repair": Phase("purged", _repair, known=3, repeatable=True),
-    "forget": Phase("fitted", _forget),
+    "forget": Phase("fitted", _forget, trains=True),
     "drop": Phase("purged", _drop, known=3, repeatable=True),
     "readmit": Phase("repaired", _readmit, known=3, repeatable=True),
     "expire": Phase("repaired", _expire, known=3, repeatable=True),

@@ -15,7 +15,8 @@ from unlearnkit.cli.options import Drop, Forgotten, IdColumn, Jobs, Settings, St
 from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.ledger import Change
-from unlearnkit.store import Policy, Store
+from unlearnkit.policy import Policy
+from unlearnkit.store import Store
 
 
 class Aggregation(StrEnum):
