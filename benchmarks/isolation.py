@@ -13,6 +13,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,38 +83,43 @@ def in_store(options: Any) -> None:
         chosen = [int(i) for i in np.random.default_rng(0).choice(n, size=requests + 5 * GROUP, replace=False)]
         total, isolated, synced = [], [], []
         for request in chosen[:requests]:
+            began = datetime.now(UTC)
             with waiting_for_disk() as waited:
                 total.append(seconds(lambda i=request: clf.forget(i, repair=False)))
-            receipt = clf.receipts()[-1]
-            isolated.append((receipt.isolated_at - receipt.received_at).total_seconds())
+            isolated.append((clf.receipts()[-1].isolated_at - began).total_seconds())
             synced.append(sum(waited))
             clf.repair()
-        submitted, carried_out = [], []
+        submitted, isolated_together, carried_out = [], [], []
         for start in range(requests, len(chosen), GROUP):
             *group, last = chosen[start : start + GROUP]
+            began = datetime.now(UTC)
             submitted.append(seconds(lambda ids=group: clf._ensemble.store.submit([[i] for i in ids])))
             carried_out.append(submitted[-1] + seconds(lambda i=last: clf.forget(i, repair=False)))
+            isolated_together.append((clf.receipts()[-1].isolated_at - began).total_seconds())
             clf.repair()
         features, target, kept = without(X, y, chosen)
         exact = clf.pinned().fit(features, target, ids=kept).model_digest_ == clf.model_digest_
-    times = [t / statistics.median(total) for t in retrain]
-    rates = [GROUP / t for t in carried_out]
+    times = [t / statistics.median(isolated) for t in retrain]
+    rates = [GROUP / t for t in isolated_together]
     rows = [
         row("retrain the plain model, all cores (s)", retrain),
         row("fit of the whole SISA model into a store, two processes (s)", [fit]),
-        row(f"forget one id until its receipt is signed, {requests} requests (ms)", [1e3 * t for t in total]),
-        row("of this, until it is isolated (ms)", [1e3 * t for t in isolated]),
-        row("of this, waiting for the disk (ms)", [1e3 * t for t in synced]),
+        row(f"isolate one id durably, {requests} requests (ms)", [1e3 * t for t in isolated]),
         row("times faster than one retrain", times),
+        row("destroy its rows and states too, until the receipt is signed (ms)", [1e3 * t for t in total]),
+        row("of this, waiting for the disk (ms)", [1e3 * t for t in synced]),
+        row("times faster than one retrain, all of it", [t / statistics.median(total) for t in retrain]),
         row(f"record {GROUP} requests durably (ms)", [1e3 * t for t in submitted]),
-        row(f"requests a second, in groups of {GROUP}, until the receipts are signed", rates),
+        row(f"requests a second, in groups of {GROUP}, until isolated", rates),
+        row("the same, until the receipts are signed", [GROUP / t for t in carried_out]),
     ]
     report(
         f"isolation in a store: LightGBM {trees} trees, {n} x 50, S=20, R=5",
         rows,
         speedup=statistics.median(times),
         goal=STORE_GOAL,
-        p99_ms=1e3 * float(np.quantile(total, 0.99)),
+        p99_ms=1e3 * float(np.quantile(isolated, 0.99)),
+        p99_signed_ms=1e3 * float(np.quantile(total, 0.99)),
         rate=statistics.median(rates),
         rate_goal=RATE_GOAL,
         exact=exact,
