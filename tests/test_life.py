@@ -7,6 +7,7 @@ import io
 import pickle
 import secrets
 import shutil
+import threading
 import uuid
 from collections import Counter
 from dataclasses import dataclass
@@ -1068,3 +1069,50 @@ def a_life(model, rng, folder):
     assert final.verify().exact
     assert {cell.n_records for cell in final._ensemble.store.ledger.cells() if cell.stale} == set()
     statements(final)
+
+
+def test_threads_that_predict_and_refresh_do_not_disturb_a_purge(path, data):
+    X, y, ids = data
+    new(path, when_isolated="prior").fit(X, y, ids=ids)
+    clf = load(path, refresh_s=0)
+    done, failures = threading.Event(), []
+
+    def predict():
+        while not done.is_set():
+            try:
+                clf.predict(X[:2])
+            except Exception as error:  # noqa: BLE001
+                failures.append(error)
+                return
+
+    threads = [threading.Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in ids[:12]:
+            clf.forget(i, repair=False)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert not any(cell.stale for cell in clf._ensemble.store.ledger.cells())
+    clf.repair()
+    assert clf.model_digest_ == clf.pinned().fit(X[12:], y[12:], ids=ids[12:]).model_digest_
+
+
+def test_what_another_thread_read_before_plays_no_part_in_a_purge(path, data, monkeypatch):
+    X, y, ids = data
+    clf = new(path).fit(X, y, ids=ids)
+    ensemble = clf._ensemble
+    before, serve = ensemble._build, ensemble._serve
+
+    def serve_while_another_takes_over_what_it_has_read():
+        serve()
+        ensemble._build = before
+
+    monkeypatch.setattr(ensemble, "_serve", serve_while_another_takes_over_what_it_has_read)
+    clf.forget(ids[0], repair=False)
+    assert not any(cell.stale for cell in ensemble.store.ledger.cells())
+    monkeypatch.undo()
+    assert same(load(path).forget(ids[1]) and load(path), without(clf, data, ids[:2]), X)

@@ -363,14 +363,19 @@ class SisaEnsemble:
         """Isolate and purge all that was received: from here on nothing served or stored was influenced by it."""
         with self.store.at_rest():
             eraser = self._eraser
-            self._build, changed = eraser.isolate(self._build)
+            build, changed = eraser.isolate(self._build)
+            self._hold(build)
             if changed or not hasattr(self, "_snapshot"):
                 # Only once it is swapped out is it isolated here.
                 self._serve()
-            self._build = eraser.purge(self._build)
+            self._hold(eraser.purge(build))
             finished = self._finish()
-            self._epoch = self.store.ledger.epoch
         _notify_done(finished)
+
+    def _hold(self, build: Build) -> None:
+        """Go on from this build, which is that of the ledger now, whatever another thread was just reading."""
+        with self._swap:
+            self._build, self._epoch = build, self.store.ledger.epoch
 
     def _finish(self) -> list[Request]:
         rebuilt: list[int] = self.store.ledger.note(REBUILT, [])
