@@ -9,7 +9,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := sklearn lightgbm xgboost torch
-BENCHMARKS := isolation overhead
+BENCHMARKS := isolation.py "isolation.py --store" overhead.py
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -46,7 +46,7 @@ lint: $(VENV)/.lint
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.runtime
-	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py $(ARGS); done
+	@set -e; for call in $(BENCHMARKS); do echo "== $$call"; $(BIN)/python benchmarks/$$call $(ARGS); done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -76,6 +76,6 @@ def test_failpoints_do_where_nothing_can_trace(crew, record_property, phase):
 )
 @pytest.mark.parametrize("failpoints", [False, True])
 def test_a_store_that_is_broken_is_found_out(crew, broken, told, failpoints):
-    report = crew.ask(do="kill", broken=broken, most=30 if WHOLE else 10, failpoints=failpoints)
+    report = crew.ask(do="kill", broken=broken, most=60 if WHOLE else 30, failpoints=failpoints)
     assert report["tried"] > 0
     assert any(told in finding for finding in report["findings"]), report["findings"]
