@@ -350,7 +350,7 @@ class SisaEnsemble:
         """Forget all records of these ids; see `SISAClassifier.forget`."""
         with self.store.at_rest():
             self._sync()
-            request, _ = self._eraser.removal(self._build, ids, missing)
+            request = self._eraser.request(self._build, ids, missing)
             # That it is to be repaired at once must outlive this process, as the request does.
             request = replace(request, facts=request.facts | {WISH: repair})
             (sequence,) = self.store.ledger.submit([request])
@@ -497,7 +497,7 @@ class SisaEnsemble:
         """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
         with self.store.at_rest():
             self._sync()
-            _, removal = self._eraser.removal(self._build, ids)
+            removal = self._eraser.remove(self._build, self._eraser.request(self._build, ids))
             return estimate(removal, self.store.checkpoints(), self._untrainable)
 
     def verify(

@@ -14,7 +14,7 @@ learner: a request can be carried out where the framework is not even installed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,6 +72,15 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
+class _SortedOut:
+    """The items of a request: those with records by their addresses, how many were forgotten before, and the rest."""
+
+    found: dict[bytes, Item]
+    already: int
+    unknown: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Eraser:
     """Carries out requests on the model of a store.
 
@@ -92,8 +101,8 @@ class Eraser:
 
     # -- received ------------------------------------------------------------------------------------------------
 
-    def removal(self, build: Build, ids: Any, missing: str = "raise") -> tuple[Request, Removal]:
-        """The request for these ids, not yet recorded, and what it comes to. Changes nothing.
+    def request(self, build: Build, ids: Any, missing: str = "raise") -> Request:
+        """The request for these ids, not yet recorded. Changes nothing.
 
         Parameters
         ----------
@@ -111,18 +120,17 @@ class Eraser:
         ids = as_list(ids)
         items = self.addresses.items(ids)
         request = self.store.request(items, search=self.addresses.shards(ids))
-        removal = self.remove(build, request)
-        if not removal.unknown:
-            return request, removal
-        positions = self.addresses.positions(ids, removal.unknown)
+        unknown = self._sorted_out(build, request).unknown
+        if not unknown:
+            return request
+        positions = self.addresses.positions(ids, unknown)
         if missing == "raise":
             raise UnknownRecordError(
-                f"{len(removal.unknown)} of {len(items)} ids belong to no record of this model (positions in the "
-                f"request: {_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip "
-                "them."
+                f"{len(unknown)} of {len(items)} ids belong to no record of this model (positions in the request: "
+                f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
             )
-        known = tuple(item for item in items if item not in set(removal.unknown))
-        return replace(request, items=known, facts=request.facts | {"skipped": list(positions)}), removal
+        known = tuple(item for item in items if item not in set(unknown))
+        return replace(request, items=known, facts=request.facts | {"skipped": list(positions)})
 
     def remove(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> Removal:
         """What a request comes to: the build without its records.
@@ -134,20 +142,32 @@ class Eraser:
         erased : frozenset of str
             Pseudonyms that are about to become tombstones.
         """
-        shards = request.facts.get("search", range(self.blueprint.config.n_shards))
-        wanted = {bytes.fromhex(item.address): item for item in request.items}
-        found = build.records.found(wanted, shards)
-        absent = [address for address in wanted if address not in found]
-        forgotten = self._forgotten(absent, erased)
-        records, removed = build.records.without(found, shards)
+        sorted_out = self._sorted_out(build, request, erased)
+        records, removed = build.records.without(sorted_out.found, self._shards(request))
         changed = {s: plan_shard(self.blueprint.context, s, records.facts(s)) for s in removed.touched}
         return Removal(
             build=Build(records, build.plan.with_shards(changed)),
             removed=removed,
-            pseudonyms=frozenset(wanted[address].pseudonym for address in found),
+            pseudonyms=frozenset(item.pseudonym for item in sorted_out.found.values()),
+            already=sorted_out.already,
+            unknown=sorted_out.unknown,
+        )
+
+    def _sorted_out(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> _SortedOut:
+        wanted = {bytes.fromhex(item.address): item for item in request.items}
+        found = build.records.found(wanted, self._shards(request))
+        absent = [address for address in wanted if address not in found]
+        forgotten = self._forgotten(absent, erased) if absent else set()
+        return _SortedOut(
+            found={address: wanted[address] for address in wanted if address in found},
             already=len(forgotten),
             unknown=tuple(wanted[address] for address in absent if address not in forgotten),
         )
+
+    def _shards(self, request: Request) -> Iterable[int]:
+        """The shards where the records of a request may be."""
+        shards: Iterable[int] = request.facts.get("search", range(self.blueprint.config.n_shards))
+        return shards
 
     def _forgotten(self, addresses: Collection[bytes], erased: frozenset[str] = frozenset()) -> set[bytes]:
         """Those of these addresses that are tombstones or about to be, under whatever pseudonym key."""

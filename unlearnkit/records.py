@@ -217,7 +217,7 @@ def support_of(records: ShardRecords, *, classification: bool) -> Support:
     if classification:
         codes[CLASSES] = records.y
     # A missing value has the code -1.
-    known = {number: frozenset(np.unique(found[found >= 0]).tolist()) for number, found in codes.items()}
+    known = {n: frozenset(np.flatnonzero(np.bincount(found[found >= 0])).tolist()) for n, found in codes.items()}
     return {number: found for number, found in known.items() if found}
 
 
