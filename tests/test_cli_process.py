@@ -126,9 +126,9 @@ class Own(SGDClassifier):
 
 
 def test_a_fit_that_was_interrupted_goes_on(folder, tmp_path, monkeypatch):
-    (tmp_path / "own_model.py").write_text(CUT_SHORT)
+    (tmp_path / "cut_short.py").write_text(CUT_SHORT)
     rows = ["--data", folder / "train.csv", "--target", "y", "--id-column", "who", "--store", "cut.sisa"]
-    command = ["fit", "--model", "own_model:Own", "--shards", 3, "--json", *rows]
+    command = ["fit", "--model", "cut_short:Own", "--shards", 3, "--json", *rows]
 
     variables = {"AT": "2", "SIGNAL": str(int(signal.SIGINT))}
     interrupted = unlearnkit(*command, cwd=tmp_path, env=os.environ | variables)
