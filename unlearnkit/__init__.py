@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from unlearnkit.adapters import Adapter, hookimpl
     from unlearnkit.config import Config
     from unlearnkit.ensemble import SisaEnsemble
+    from unlearnkit.errors import LeakageWarning
     from unlearnkit.estimators import SISAClassifier, SISARegressor, load, wrap
     from unlearnkit.fingerprints import fingerprint
-    from unlearnkit.learner import Batch, Capabilities, Learner, Step
+    from unlearnkit.learner import Batch, Capabilities, Leak, Learner, Step, Warm
     from unlearnkit.partition import HashPartition
     from unlearnkit.policy import Policy
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
@@ -30,6 +31,8 @@ _HOMES = {
     "Config": "config",
     "Estimate": "receipts",
     "HashPartition": "partition",
+    "Leak": "learner",
+    "LeakageWarning": "errors",
     "Learner": "learner",
     "Policy": "policy",
     "Receipt": "receipts",
@@ -40,6 +43,7 @@ _HOMES = {
     "Step": "learner",
     "Store": "store",
     "VerifyReport": "receipts",
+    "Warm": "learner",
     "fingerprint": "fingerprints",
     "hookimpl": "adapters",
     "load": "estimators",
@@ -53,6 +57,8 @@ __all__ = [
     "Config",
     "Estimate",
     "HashPartition",
+    "Leak",
+    "LeakageWarning",
     "Learner",
     "Policy",
     "Receipt",
@@ -63,6 +69,7 @@ __all__ = [
     "Step",
     "Store",
     "VerifyReport",
+    "Warm",
     "fingerprint",
     "hookimpl",
     "load",

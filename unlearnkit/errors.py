@@ -23,6 +23,10 @@
     │   └── KeyMissingError                 a secret of it is neither in its file nor in the environment
     └── CodeNeededError (RuntimeError)      the stored model needs the user's own code: pass estimator=
 
+    UnlearnKitWarning (UserWarning)         nothing is wrong yet
+    ├── DataWarning                         the data limit what can be forgotten, or how cheaply
+    └── LeakageWarning                      a part saw records before the shards did: forgetting does not reach it
+
 Each message says what was wrong, what was left unchanged, and what to do.
 """
 
@@ -131,3 +135,15 @@ class KeyMissingError(StoreError):
 
 class CodeNeededError(UnlearnKitError, RuntimeError):
     """A stored model that needs code of the user's own, or was trained with other code than is here."""
+
+
+class UnlearnKitWarning(UserWarning):
+    """Root of the warnings that are no failures."""
+
+
+class DataWarning(UnlearnKitWarning):
+    """Data that limit what can be forgotten, or how cheaply."""
+
+
+class LeakageWarning(UnlearnKitWarning):
+    """A part of the model saw records before the shards did, so forgetting does not reach what it learned."""

@@ -16,8 +16,36 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from unlearnkit.typing import AnyArray, Features, FloatArray, Task
 
 State = TypeVar("State")
+State_co = TypeVar("State_co", covariant=True)
 
 RENEW_EDGES_AT = Fraction(2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A part that saw records before the shards did, so that forgetting them here leaves what it learned.
+
+    Attributes
+    ----------
+    part : str
+        Where it is, as the user would write it: ``estimator.steps[0] 'scale'``, ``estimator.calibrator``.
+    why : str
+        What it took from which data, as a sentence without its full stop.
+    remedy : str
+        What to do instead, as a sentence without its full stop.
+
+    Examples
+    --------
+    >>> print(Leak("estimator.prefit", "it was fitted before", "fit it inside"))
+    estimator.prefit: it was fitted before. Fit it inside.
+    """
+
+    part: str
+    why: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.why}. {self.remedy[:1].upper()}{self.remedy[1:]}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +58,8 @@ class Capabilities:
         Classifiers get codes 0..k-1 as targets, regressors floats.
     resumable : bool
         A step may train on from the state of the step before. If not, every step starts from None with the
-        whole budget.
+        whole budget. Records that arrive by ``partial_fit`` are a step after the whole budget (start >= 1), so a
+        learner of one slice is resumable too if a state that had its whole budget can be trained on.
     max_slices : int or None
         The largest ``n_slices`` that makes sense: 1 where slicing cannot work, the number of trees or iterations
         where each step needs one, None where there is no limit.
@@ -55,6 +84,8 @@ class Capabilities:
         How shards train side by side: threads where the framework releases the GIL.
     stores_training_rows : bool
         The state contains training rows by design (neighbours, support vectors).
+    leaks : tuple of Leak
+        Parts of the wrapped model that saw data before the shards do. `fit` warns of each.
     """
 
     task: Task
@@ -73,6 +104,7 @@ class Capabilities:
     absent_classes: bool = False
     parallel: Literal["threads", "processes"] = "processes"
     stores_training_rows: bool = False
+    leaks: tuple[Leak, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +153,7 @@ class Step:
         Where, counted from 0.
     start, stop : Fraction
         The interval (start, stop] of the budget, 1 being the whole. ``start == 0`` and ``stop == 1`` means all at
-        once: then train as the bare model would.
+        once: then train as the bare model would. Records that arrived later take it beyond 1.
     epochs : Fraction
         Epochs over the prefix for each epoch of the wrapped model, e.g. 2/(R+1) times (r+1)/R of the rows add up
         to one epoch over the shard.
@@ -200,4 +232,40 @@ class Learner(Protocol[State]):
 
     def load(self, parts: Mapping[str, bytes]) -> State:
         """The state behind the parts. Never executes code from the bytes; raises StateError on nonsense."""
+        ...
+
+
+@runtime_checkable
+class Warm(Protocol[State_co]):
+    """What a learner can do besides, to honour ``base=``: start from a model that was trained elsewhere.
+
+    Everywhere that training would start from None it then starts from the base, with ``n_old == 0``.
+    """
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """The user's base model as named parts, from which `start` works without it.
+
+        Equal models give equal parts: their digest is part of every key.
+
+        Parameters
+        ----------
+        base : object
+            What the user passed as ``base=``; never changed.
+        n_features : int
+            Of the data that are to be trained on.
+        labels : ndarray of shape (k,) or None
+            All class labels of the schema; None for regression.
+
+        Raises
+        ------
+        ParameterError
+            If no training can start from it: not fitted, another architecture, other features or classes.
+        """
+        ...
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> State_co:
+        """The state to train on from, for a shard that sees these classes; `base` are the parts of `pack_base`.
+
+        Never executes code from the bytes; raises StateError on nonsense.
+        """
         ...
