@@ -9,8 +9,11 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := sklearn lightgbm xgboost torch
-BENCHMARKS := isolation.py "isolation.py --store" overhead.py
+# Brings matplotlib and plotly along, which the demonstration and the benchmarks do not need.
+MORE_PLUGINS := catboost
+BENCHMARKS := isolation.py "isolation.py --store" overhead.py accuracy.py bands.py
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
+MORE_PROJECTS := $(MORE_PLUGINS:%=plugins/unlearnkit-%/pyproject.toml)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Tests on real data run where it lies beside the checkout, and are skipped elsewhere.
@@ -42,7 +45,7 @@ test-crash: $(VENV)/.test
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy unlearnkit $(foreach name,$(PLUGINS),plugins/unlearnkit-$(name)/unlearnkit_$(name))
+	$(BIN)/mypy unlearnkit $(foreach name,$(PLUGINS) $(MORE_PLUGINS),plugins/unlearnkit-$(name)/unlearnkit_$(name))
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.runtime
@@ -62,10 +65,10 @@ $(VENV)/.runtime: $(VENV)/.python $(PROJECTS)
 	$(PIP_INSTALL) -e '.[pandas,store]' $(PLUGINS:%=-e plugins/unlearnkit-%)
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.runtime
-	$(PIP_INSTALL) -e '.[test]'
+$(VENV)/.test: $(VENV)/.runtime $(MORE_PROJECTS)
+	$(PIP_INSTALL) -e '.[test]' $(MORE_PLUGINS:%=-e plugins/unlearnkit-%)
 	@touch $@
 
-$(VENV)/.lint: $(VENV)/.runtime
-	$(PIP_INSTALL) -e '.[lint]'
+$(VENV)/.lint: $(VENV)/.runtime $(MORE_PROJECTS)
+	$(PIP_INSTALL) -e '.[lint]' $(MORE_PLUGINS:%=-e plugins/unlearnkit-%)
 	@touch $@

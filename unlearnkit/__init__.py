@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from unlearnkit.errors import LeakageWarning
     from unlearnkit.estimators import SISAClassifier, SISARegressor, load, wrap
     from unlearnkit.fingerprints import fingerprint
+    from unlearnkit.leakage import check_pipeline
     from unlearnkit.learner import Batch, Capabilities, Leak, Learner, Step, Warm
-    from unlearnkit.partition import HashPartition
+    from unlearnkit.partition import BandedPartition, HashPartition
     from unlearnkit.policy import Policy
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
     from unlearnkit.schema import Schema
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Adapter": "adapters",
+    "BandedPartition": "partition",
     "Batch": "learner",
     "Capabilities": "learner",
     "Config": "config",
@@ -44,6 +46,7 @@ _HOMES = {
     "Store": "store",
     "VerifyReport": "receipts",
     "Warm": "learner",
+    "check_pipeline": "leakage",
     "fingerprint": "fingerprints",
     "hookimpl": "adapters",
     "load": "estimators",
@@ -52,6 +55,7 @@ _HOMES = {
 
 __all__ = [
     "Adapter",
+    "BandedPartition",
     "Batch",
     "Capabilities",
     "Config",
@@ -70,6 +74,7 @@ __all__ = [
     "Store",
     "VerifyReport",
     "Warm",
+    "check_pipeline",
     "fingerprint",
     "hookimpl",
     "load",

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from unlearnkit.ids import as_list, coerce_request
 from unlearnkit.keys import Secrets
 from unlearnkit.ledger import Item
@@ -58,13 +56,12 @@ class Addresses:
         """The shards where the records of these ids may be."""
         if not self.explicit:
             return list(range(self.partition.n_shards))
-        shards: list[int] = np.unique(self.partition.place(coerce_request(ids, self.id_type)).shard).tolist()
-        return shards
+        return self.partition.shards_of(coerce_request(ids, self.id_type))
 
     def pseudonyms(self, addresses: Sequence[bytes]) -> list[tuple[str, ...]]:
         """What stands for each address, under every pseudonym key that there is, the current one first."""
         return self.secrets.pseudonyms_of(addresses, _ID if self.explicit else _HANDLE)
 
     def _addresses(self, encoded: list[bytes]) -> list[bytes]:
-        hashes = self.partition.place(encoded).rid if self.explicit else self.partition.handles(encoded)
+        hashes = self.partition.identify(encoded) if self.explicit else self.partition.handles(encoded)
         return [row.tobytes() for row in hashes]

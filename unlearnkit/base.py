@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, Self
@@ -21,7 +22,7 @@ from unlearnkit.environment import environment
 from unlearnkit.errors import AdapterError, CapabilityError, CodeNeededError, DataError, ParameterError, UnlearnKitError
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
-from unlearnkit.partition import HashPartition, Partition
+from unlearnkit.partition import HashPartition, Partition, Placing
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store, as_store
@@ -42,7 +43,9 @@ def has_probabilities(model: SISAModel) -> bool:
 class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What classifier and regressor share."""
 
-    __metadata_request__fit = {"ids": True}  # noqa: RUF012 - scikit-learn looks for it by this name
+    # scikit-learn looks for them by these names.
+    __metadata_request__fit = {"ids": True}  # noqa: RUF012
+    __metadata_request__partial_fit = {"ids": True}  # noqa: RUF012
     _task: Task
 
     def __init__(
@@ -52,9 +55,10 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         n_shards: int = 5,
         n_slices: int | str = AUTO,
         aggregation: str | Aggregate = AUTO,
-        partition: HashPartition | None = None,
+        partition: Placing | None = None,
         schema: Schema | None = None,
         adapter: str | None = None,
+        base: Any = None,
         store: str | os.PathLike[str] | Store | None = None,
         when_isolated: str = "raise",
         n_jobs: int | None = None,
@@ -68,6 +72,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         self.partition = partition
         self.schema = schema
         self.adapter = adapter
+        self.base = base
         self.store = store
         self.when_isolated = when_isolated
         self.n_jobs = n_jobs
@@ -117,6 +122,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             n_jobs=self.n_jobs,
             verbose=int(self.verbose),
             environment=environment(self._model(), learner),
+            base=self.base,
             estimator=self._remembered(),
         )
 
@@ -163,7 +169,16 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None, forgotten: str = "raise") -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        erasure_probability: Any = None,
+        forgotten: str = "raise",
+    ) -> Self:
         """Train one constituent for each shard, slice by slice.
 
         Parameters
@@ -174,9 +189,13 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             The targets.
         sample_weight : array-like of shape (n_samples,) or None
             Not negative. Records of weight zero are kept, and train nothing.
-        ids : array-like of shape (n_samples,) or None
-            Whose row each is: int, str, UUID or bytes. Rows that share an id are forgotten together. None: each
-            row is addressed by the label of its unique index, or else by its position in this call.
+        ids : array-like of shape (n_samples,), column name or None
+            Whose row each is: int, str, UUID or bytes. Rows that share an id are forgotten together. A column name
+            takes that column out of the features of a frame. None: each row is addressed by the label of its unique
+            index, or else by its position in this call.
+        erasure_probability : array-like of shape (n_samples,), float or None
+            How likely the person behind each row is to ask for erasure, one value per id. Only, and then always, with
+            ``partition=BandedPartition(...)``.
         forgotten : {"raise", "drop", "readmit"}
             What to do about rows of ids that the store has forgotten: raise, leave them out, or learn them again.
 
@@ -198,16 +217,98 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             If a shard cannot be trained. In a store, the same call goes on from there.
             Whatever is raised, a model fitted before is left as it was.
 
+        Warns
+        -----
+        DataWarning
+            If several ids have exactly the same row, or there are too few ids for so many shards and slices.
+        LeakageWarning
+            If a part of the wrapped model has seen data before.
+
         Notes
         -----
         With a store, a fit that was cut short goes on where it stopped: call it again with the same data, or `load`.
         """
+        return self._first_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
+
+    def _first_fit(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> Self:
         learner = adapters.resolve(self._model(), self.adapter)
         store = None if self.store is None else as_store(self.store)
         ensemble = SisaEnsemble(learner, self._config(learner), store)
-        ensemble.fit(X, y, sample_weight, ids=ids, forgotten=forgotten)
+        ensemble.fit(X, y, sample_weight, **options)
         validate_data(self, X, reset=True, skip_check_array=True)
         self._take(ensemble)
+        return self
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        erasure_probability: Any = None,
+        forgotten: str = "raise",
+    ) -> Self:
+        """Add records. They become a new last slice of their shards, so only one step of each is trained.
+
+        A model that was not fitted yet is fitted. What is left after any history of `fit`, `partial_fit`, `rectify`
+        and `forget` equals, to the last bit, the same history without the forgotten records.
+
+        Parameters
+        ----------
+        X : array-like, CSR matrix or DataFrame of shape (n_samples, n_features)
+            With the columns and dtypes of the schema; a category that it does not know is refused.
+        y : array-like of shape (n_samples,), or (n_samples, n_outputs) for some regressors
+            Labels that are not in ``classes_`` are refused.
+        classes : array-like of shape (n_classes,) or None
+            All labels there will ever be, for the first call.
+        sample_weight : array-like of shape (n_samples,) or None
+        ids : array-like of shape (n_samples,), column name or None
+            As for `fit`. An id that has records already gets more. Without ids, positions go on from those of
+            earlier calls, and an index label that was used before is refused.
+        erasure_probability : array-like of shape (n_samples,), float or None
+        forgotten : {"raise", "drop", "readmit"}
+            What to do about rows of ids that the model has forgotten.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If the data cannot be used or do not fit the schema. Nothing was changed.
+        ForgottenRecordError
+            If there are rows of forgotten ids, and `forgotten` is "raise".
+
+        Warns
+        -----
+        RuntimeWarning
+            If a shard cannot be trained with its new records: they are kept, and it serves what it did.
+        DataWarning
+            If slices have piled up: time to `consolidate`.
+
+        Notes
+        -----
+        Once the records are kept, an interruption loses nothing: `repair` trains on, and in a store so does the next
+        `load`. The same call again after an interruption goes on, too, and adds nothing twice.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from unlearnkit import SISAClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = SISAClassifier(n_shards=3, random_state=0).fit(X[::2], y[::2])
+        >>> clf.partial_fit(X[1::2], y[1::2]).forget(149).n_records
+        1
+        """
+        if not self.__sklearn_is_fitted__():
+            given = {"ids": ids, "probability": erasure_probability, "forgotten": forgotten, "classes": classes}
+            return self._first_fit(X, y, sample_weight, **given)
+        ensemble = self._current()
+        self._check_features(X)
+        ensemble.partial_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
         return self
 
     def _open(self, store: Store, *, given: bool, refresh_s: float) -> None:
@@ -294,6 +395,73 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         """
         return self._current().forget(ids, repair=repair, missing=missing)
 
+    def rectify(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any, repair: bool = True) -> Receipt:
+        """Put records right (GDPR Art. 16): all rows of these ids become the given ones.
+
+        The old rows are forgotten as `forget` does it, and the new ones take the place of the first of them. What is
+        left equals, to the last bit, a model that was given the new rows in the first place, there.
+
+        Parameters
+        ----------
+        X : array-like, CSR matrix or DataFrame of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,), or (n_samples, n_outputs) for some regressors
+        sample_weight : array-like of shape (n_samples,) or None
+        ids : array-like of shape (n_samples,), or column name
+            Every one must have records. An id may have more or fewer rows than before.
+        repair : bool
+            False stops once nothing served or stored was influenced by the old rows.
+
+        Returns
+        -------
+        Receipt
+            ``receipt.kind == "rectification"``.
+
+        Raises
+        ------
+        UnknownRecordError
+            If an id has no record. Nothing was changed.
+        DataError
+            If the data do not fit the schema, or the model was fitted without ids. Nothing was changed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from unlearnkit import SISAClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = SISAClassifier(n_shards=3, random_state=0).fit(X, y, ids=range(150))
+        >>> receipt = clf.rectify([[5.0, 3.4, 1.5, 0.2]], [0], ids=[7])
+        >>> receipt.kind, receipt.n_records
+        ('rectification', 1)
+        """
+        ensemble = self._current()
+        self._check_features(X)
+        return ensemble.rectify(X, y, sample_weight, ids=ids, repair=repair)
+
+    def consolidate(self, *, refresh_schema: bool = False) -> Self:
+        """Rebuild into the slices that a fit would use: arrivals that have piled up go where the partition places them.
+
+        The model serves as before until the new one is trained; then they are swapped. ``pinned()`` fitted on all
+        records then gives the same bytes.
+
+        Parameters
+        ----------
+        refresh_schema : bool
+            Also drop categories and class labels that no record has any more. The whole model is trained again, and
+            `classes_` may become shorter.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            If fewer than two classes would be left. Nothing was changed.
+        """
+        self._current().consolidate(refresh_schema=refresh_schema)
+        self._current()
+        return self
+
     def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
         """Train the steps that isolated shards miss.
 
@@ -325,14 +493,15 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         sample_weight: Any = None,
         *,
         ids: Any = None,
+        erasure_probability: Any = None,
         shards: Collection[int] | None = None,
     ) -> VerifyReport:
         """Rebuild the model in an empty store and compare every stored state, byte for byte.
 
         Parameters
         ----------
-        X, y, sample_weight, ids
-            The records to rebuild from, as for `fit`; None: those that the model keeps.
+        X, y, sample_weight, ids, erasure_probability
+            All records to rebuild from, as for `fit`; None: those that the model keeps.
         shards : collection of int or None
             Check these shards only; None: all.
 
@@ -341,7 +510,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         VerifyReport
             ``report.exact``, ``report.differing``.
         """
-        return self._current().verify(X, y, sample_weight, ids=ids, shards=shards)
+        return self._current().verify(X, y, sample_weight, ids=ids, probability=erasure_probability, shards=shards)
 
     def receipts(self) -> tuple[Receipt, ...]:
         """The receipts of all requests, oldest first."""
@@ -402,20 +571,30 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         return self._current().estimate(ids)
 
     def pinned(self) -> Self:
-        """An unfitted clone that carries schema, seed and partition secret.
+        """An unfitted clone that carries schema, seed, partition secret, bands and base.
 
-        Fitted on the records that this model has left, it gives the same bytes: ``model_digest_`` is equal.
+        Fitted on the records that this model has left, it gives the same bytes: ``model_digest_`` is equal. So it does
+        after `partial_fit` and `rectify`, if the same is done to it.
         """
         check_is_fitted(self)
-        config = self._ensemble.config
+        ensemble = self._ensemble
         twin: Self = clone(self)
         twin.set_params(
-            n_slices=config.n_slices,
-            partition=HashPartition(self._ensemble.partition.secret),
-            schema=self._ensemble.schema,
-            random_state=config.seed,
+            n_slices=ensemble.config.n_slices,
+            partition=ensemble.partition.option,
+            schema=ensemble.schema,
+            base=ensemble.packed_base,
+            random_state=ensemble.config.seed,
             store=None,
         )
+        return twin
+
+    def __sklearn_clone__(self) -> Self:
+        # scikit-learn would make an unfitted copy of the base, which is of use only fitted.
+        given = self.get_params(deep=False)
+        twin = type(self)(**{k: v if k == "base" else clone(v, safe=False) for k, v in given.items()})
+        if hasattr(self, "_metadata_request"):
+            twin._metadata_request = deepcopy(self._metadata_request)  # noqa: SLF001 - its own
         return twin
 
     def _current(self) -> SisaEnsemble:
@@ -424,15 +603,20 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         ensemble = self._ensemble
         ensemble.config = replace(ensemble.config, n_jobs=self.n_jobs, verbose=int(self.verbose))
         ensemble.refresh()
+        if ensemble.schema.labels is not None:
+            self.classes_ = ensemble.schema.labels
         return ensemble
 
-    def _aggregated(self, X: Any) -> FloatArray:
-        ensemble = self._current()
+    def _check_features(self, X: Any) -> None:
         if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
             try:
                 validate_data(self, X, reset=False, skip_check_array=True)
             except ValueError as error:
                 raise DataError(f"{error}\nNothing was changed.") from error
+
+    def _aggregated(self, X: Any) -> FloatArray:
+        ensemble = self._current()
+        self._check_features(X)
         features = ensemble.features(X)
         if features.shape[0] == 0:
             # As the bare models say, each in its own place: some frameworks fail on no rows.
@@ -447,7 +631,8 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
     @property
     def partition_(self) -> Partition:
         """Where records belong; ``partition_.locate(ids)`` tells."""
-        return self._fitted().partition
+        ensemble = self._fitted()
+        return replace(ensemble.partition, _found=ensemble.locate)
 
     @property
     def model_digest_(self) -> str:

@@ -119,7 +119,9 @@ class Builder:
                     continue
                 parent = None if steps[0].parent is None else store.parts(steps[0].parent)
                 records = store.shard(build.records, steps[0].shard)
-            yield ShardTask(self.learner, records, steps, parent, self.labels)
+                starts = build.plan.base is not None and any(s.parent is None and not s.constant for s in steps)
+                base = store.parts(build.plan.base) if starts and build.plan.base is not None else None
+            yield ShardTask(self.learner, records, steps, parent, self.labels, base)
 
     def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:
         if n_tasks <= 1 or joblib.effective_n_jobs(self.n_jobs) == 1:

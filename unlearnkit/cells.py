@@ -89,7 +89,7 @@ def rows_only(part: bytes) -> AnyArray:
     --------
     >>> schema = Schema("array", (2,), "<f8", explicit_ids=True)
     >>> rows_only(pack_array(np.zeros(3, dtype=_row_dtype(schema)))).dtype.names
-    ('rid', 'content', 'u', 'y', 'slice')
+    ('rid', 'content', 'u', 'y', 'slice', 'home')
     """
     rows = read_array(part)
     names = rows.dtype.names or ()
@@ -111,7 +111,7 @@ def join_cells(cells: Sequence[ShardRecords], schema: Schema) -> ShardRecords:
     cells = [cell for cell in cells if len(cell)]
     if not cells:
         return no_records(schema)
-    fields = ("y", "weight", "slice", "rid", "content", "u", "handle")
+    fields = ("y", "weight", "slice", "home", "rid", "content", "u", "handle")
     joined = {name: _joined([getattr(cell, name) for cell in cells]) for name in fields}
     n_active = sum(cell.n_active for cell in cells)
     records = ShardRecords(X=join_features([cell.X for cell in cells], schema), n_active=n_active, **joined)
@@ -171,14 +171,15 @@ def _fields(target: np.dtype[Any], *, weighted: bool, handles: bool) -> np.dtype
     fields += [("u", "<f8"), ("y", target)]
     fields += [("weight", "<f8")] if weighted else []
     fields += [("handle", "u1", (ID_BYTES,))] if handles else []
-    return np.dtype([*fields, ("slice", "<i8")])
+    return np.dtype([*fields, ("slice", "<i8"), ("home", "<i8")])
 
 
 def _checked_rows(part: bytes, schema: Schema) -> AnyArray:
     rows = read_array(part, _row_dtype(schema))
     _check(rows.ndim == 1 and len(rows), "the part that finds the records is not a list of rows")
-    place, u = rows["slice"], rows["u"]
+    place, home, u = rows["slice"], rows["home"], rows["u"]
     _check(place[0] >= 0 and (place == place[0]).all(), "its rows are of several slices")
+    _check((home >= 0).all(), "a record belongs to no slice")
     _check(((u >= 0) & (u < 1)).all(), "a number that should be in [0, 1) is not")
     if schema.classes is None:
         _check(np.isfinite(rows["y"]).all(), "a target is not finite")
@@ -210,6 +211,7 @@ def _records(rows: AnyArray, X: Features) -> ShardRecords:
         y=own["y"],
         weight=weight,
         slice=own["slice"],
+        home=own["home"],
         rid=own["rid"],
         content=own["content"],
         u=own["u"],

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unlearnkit.aggregation import Aggregation
 from unlearnkit.environment import environment_digest
+from unlearnkit.hashing import chain
 from unlearnkit.learner import Learner
-from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import FORMAT, Context
+from unlearnkit.partition import HashPartition, Partition, Placing
+from unlearnkit.plan import FORMAT, NO_BASE, Context
 from unlearnkit.schema import Schema
+from unlearnkit.typing import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBase:
+    """A base model as its learner packs it: what a fitted model carries in the place of the user's own.
+
+    Attributes
+    ----------
+    parts : dict of str to bytes
+    """
+
+    parts: Parts = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all parts: part of every key."""
+        return chain(
+            "base", *(f"{name}={hashlib.sha256(part).hexdigest()}" for name, part in sorted(self.parts.items()))
+        )
 
 
 @dataclass(frozen=True)
@@ -23,7 +45,7 @@ class Config:
         What messages call the wrapped model.
     n_shards, n_slices : int
     aggregation : Aggregation
-    partition : HashPartition
+    partition : HashPartition or BandedPartition
     schema : Schema or None
         None: taken from the first data.
     when_isolated : {"raise", "prior"}
@@ -34,6 +56,8 @@ class Config:
     verbose : int
     environment : dict
         Of the process that made this object.
+    base : object, PackedBase or None
+        The model that training starts from.
     estimator : dict
         How a store remembers the estimator: its task, its adapter, and the wrapped model in plain values, or None where
         that takes the user's own code.
@@ -43,7 +67,7 @@ class Config:
     n_shards: int
     n_slices: int
     aggregation: Aggregation
-    partition: HashPartition = field(default_factory=HashPartition)
+    partition: Placing = field(default_factory=HashPartition)
     schema: Schema | None = None
     when_isolated: str = "raise"
     seed: int = 0
@@ -51,6 +75,7 @@ class Config:
     n_jobs: int | None = None
     verbose: int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    base: Any = None
     estimator: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,8 +102,10 @@ class Blueprint:
     context: Context
 
     @classmethod
-    def of(cls, config: Config, schema: Schema, partition: Partition, learner: Learner[Any]) -> Blueprint:
-        """The blueprint of a model over this learner."""
+    def of(
+        cls, config: Config, schema: Schema, partition: Partition, learner: Learner[Any], base: str = NO_BASE
+    ) -> Blueprint:
+        """The blueprint of a model over this learner, which starts from the base of this digest."""
         capabilities = learner.capabilities
         context = Context(
             fingerprint=learner.fingerprint,
@@ -88,18 +115,20 @@ class Blueprint:
             n_classes=None if schema.classes is None else len(schema.classes),
             resumable=capabilities.resumable,
             absent_classes=capabilities.absent_classes,
+            base=base,
         )
         return cls(config, schema, partition, context)
 
     def settings(self) -> dict[str, Any]:
         """The blueprint as a ledger keeps it: plain JSON values, and no secret."""
-        config = self.config
+        config, bands = self.config, self.partition.bands
         return {
             "format": FORMAT,
             "name": config.name,
             "n_shards": config.n_shards,
             "n_slices": config.n_slices,
             "secret_id": self.partition.secret_id,
+            "prior": None if bands is None else list(zip(bands.probabilities, bands.shares, strict=True)),
             "aggregation": config.aggregation.identity,
             "when_isolated": config.when_isolated,
             "seed": config.seed,

@@ -56,6 +56,9 @@ class ShardRecords:
     y : ndarray of shape (n,) or (n, m)
     weight : ndarray of shape (n,) or None
     slice : ndarray of shape (n,)
+        Where each record is: slices after those of the partition hold what arrived later.
+    home : ndarray of shape (n,)
+        The slice where the partition places it.
     rid : ndarray of shape (n, 16)
         The keyed hash of each record's id.
     content : ndarray of shape (n, 32)
@@ -71,6 +74,7 @@ class ShardRecords:
     y: AnyArray
     weight: FloatArray | None
     slice: IntArray
+    home: IntArray
     rid: ByteArray
     content: ByteArray
     u: FloatArray
@@ -131,6 +135,7 @@ class ShardRecords:
             y=self.y[rows],
             weight=None if self.weight is None else self.weight[rows],
             slice=self.slice[rows],
+            home=self.home[rows],
             rid=self.rid[rows],
             content=self.content[rows],
             u=self.u[rows],
@@ -144,11 +149,12 @@ def split_shards(records: ShardRecords, shard: IntArray, n_shards: int) -> tuple
     by_shard = np.argsort(shard, kind="stable")
     bounds = np.searchsorted(shard[by_shard], np.arange(n_shards + 1))
     return tuple(
-        _in_order(records, by_shard[a:b]) for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+        in_order(records, by_shard[a:b]) for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
     )
 
 
-def _in_order(records: ShardRecords, rows: IntArray) -> ShardRecords:
+def in_order(records: ShardRecords, rows: IntArray) -> ShardRecords:
+    """These rows, which are all of one shard, in canonical order."""
     weight = np.ones(len(rows)) if records.weight is None else records.weight[rows]
     words = _words(records.rid[rows])
     keys = [words[:, 1], words[:, 0], records.slice[rows], weight <= 0]

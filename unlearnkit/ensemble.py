@@ -21,12 +21,17 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from unlearnkit.adapters import notify
 from unlearnkit.build import Build, Builder
-from unlearnkit.config import Blueprint, Config
+from unlearnkit.config import Blueprint, Config, PackedBase
+from unlearnkit.crowding import warn_of
+from unlearnkit.editing import Editor, alike
 from unlearnkit.environment import environment_now
 from unlearnkit.erasure import Eraser, estimate
 from unlearnkit.errors import (
+    CapabilityError,
     CodeNeededError,
     DataError,
     EnvironmentChangedError,
@@ -36,19 +41,20 @@ from unlearnkit.errors import (
     UnlearnKitError,
 )
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
-from unlearnkit.ingest import Ingested, ingest
-from unlearnkit.learner import Learner
-from unlearnkit.ledger import PURGED, UNFINISHED, Change, Checkpoint, Request
+from unlearnkit.ingest import Arrival, Ingested, ingest
+from unlearnkit.leakage import warn
+from unlearnkit.learner import Learner, Warm
+from unlearnkit.ledger import ISOLATED, PURGED, UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import Context, Plan, PlannedStep, missing
+from unlearnkit.plan import NO_BASE, Context, PlannedStep, missing, numbered
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
-from unlearnkit.records import MemoryRecords, Records
+from unlearnkit.records import MemoryRecords, Place, Records
 from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, snapshot_of
-from unlearnkit.store import REBUILT, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
 from unlearnkit.typing import Features, FloatArray
 from unlearnkit.verification import compare, rebuilt
@@ -94,7 +100,7 @@ class SisaEnsemble:
         if self.store.durable:
             # The partition has a secret in it, which is read from its own place again.
             left_out = ("_swap", "_snapshot", "_build", "partition")
-            config = replace(self.config, partition=HashPartition())
+            config = replace(self.config, partition=HashPartition(), base=None)
             state = {k: v for k, v in vars(self).items() if k not in left_out}
             return state | {"config": config, "_looked": -float("inf")}
         # Records and states must be of one moment, though a request may come before they are written out.
@@ -146,9 +152,17 @@ class SisaEnsemble:
     # -- fit -----------------------------------------------------------------------------------------------------
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any = None, forgotten: str = RAISE
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        probability: Any = None,
+        forgotten: str = RAISE,
+        classes: Any = None,
     ) -> SisaEnsemble:
-        """Build the model; the arguments are those of the estimators.
+        """Build the model; the arguments are those of the estimators. `classes` are all labels there will be.
 
         Raises
         ------
@@ -162,10 +176,20 @@ class SisaEnsemble:
         self.config = founding.config
         if known is not None:
             self.schema, self.partition = known.schema, known.partition
-        ingested = self._ingest(X, y, sample_weight, ids)
+        ingested = self._ingest(X, y, sample_weight, ids, probability=probability, classes=classes)
         self.schema, self.partition = ingested.schema, ingested.partition
-        blueprint = Blueprint.of(self.config, self.schema, self.partition, self.learner)
+        base = self._packed_base()
+        self.config = replace(self.config, base=base)
+        digest = NO_BASE if base is None else base.digest
+        blueprint = Blueprint.of(self.config, self.schema, self.partition, self.learner, digest)
+        if known is not None and known.context != blueprint.context:
+            raise StoreInUseError(
+                f"{self.store!r} holds another model: its base differs. Nothing was changed. Pass the one that it was "
+                "fitted with, or use another path."
+            )
         self._context = blueprint.context
+        warn(self.learner.capabilities.leaks, stacklevel=5)
+        warn_of(ingested.records, self.schema, self.config.n_shards * self.config.n_slices)
         with founding.kept(blueprint, self._records(ingested)) as build:
             self._build = build
             self._erase()
@@ -182,7 +206,32 @@ class SisaEnsemble:
         self._warn(failures)
         return self
 
-    def _ingest(self, X: Any, y: Any, sample_weight: Any, ids: Any) -> Ingested:
+    @property
+    def packed_base(self) -> PackedBase | None:
+        """The base model that training starts from, as it is stored."""
+        key = self._build.plan.base
+        return None if key is None else PackedBase(self.store.parts(key))
+
+    def _packed_base(self) -> PackedBase | None:
+        """The base model as the learner packs it.
+
+        Raises
+        ------
+        CapabilityError
+            If the wrapped model cannot start from one.
+        ParameterError
+            If no training can start from this one.
+        """
+        base, learner = self.config.base, self.learner
+        if base is None or isinstance(base, PackedBase):
+            return base
+        if not isinstance(learner, Warm):
+            raise CapabilityError(
+                f"{self.config.name} cannot start from a base model; nothing was changed. Leave base= out."
+            )
+        return PackedBase(learner.pack_base(base, self.schema.n_features, self.schema.labels))
+
+    def _ingest(self, X: Any, y: Any, sample_weight: Any, ids: Any, **options: Any) -> Ingested:
         config = self.config
         return ingest(
             X,
@@ -195,13 +244,16 @@ class SisaEnsemble:
             else self.partition,
             capabilities=self.learner.capabilities,
             name=config.name,
+            **options,
         )
 
     def _records(self, ingested: Ingested) -> MemoryRecords:
         classification = ingested.schema.classes is not None
         return MemoryRecords(ingested.records, self.config.n_slices, classification=classification)
 
-    def _train(self, label: str, build: Build, without: Collection[int] = ()) -> dict[int, TrainingError]:
+    def _train(
+        self, label: str, build: Build, without: Collection[int] = (), builder: Builder | None = None
+    ) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
         stored = self.store.checkpoints()
         due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
@@ -214,7 +266,7 @@ class SisaEnsemble:
                 if kept:
                     notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
-            return self._builder.build(build, self.store, on_step, frozenset(without)) if due else {}
+            return (builder or self._builder).build(build, self.store, on_step, frozenset(without)) if due else {}
 
     def _warn(self, failures: Mapping[int, TrainingError]) -> None:
         for shard, error in failures.items():
@@ -317,6 +369,7 @@ class SisaEnsemble:
                 looked, epoch = time.monotonic(), self.store.ledger.epoch
                 if epoch != self._epoch:
                     try:
+                        self._follow_schema()
                         self._build = self.store_build()
                         self._serve()
                     except StateError:
@@ -326,6 +379,11 @@ class SisaEnsemble:
                         continue
                 self._epoch, self._looked = epoch, looked
                 return
+
+    def _follow_schema(self) -> None:
+        """Take over the schema, if another process has refreshed it."""
+        if self._epoch >= 0 and self.store.settings()["schema"] != self.schema.to_json():
+            self._adopt(stored_blueprint(self.store, self.config))
 
     def _serve(self) -> None:
         """Swap in a snapshot of what is stored of the build.
@@ -388,6 +446,112 @@ class SisaEnsemble:
     def receipts(self) -> tuple[Receipt, ...]:
         """The receipts of all requests, oldest first."""
         return tuple(Receipt.of(request) for request in self.store.ledger.requests())
+
+    # -- edit ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _editor(self) -> Editor:
+        return Editor(self.store, self._blueprint)
+
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        ids: Any = None,
+        probability: Any = None,
+        forgotten: str = RAISE,
+    ) -> None:
+        """Add records as a new last slice of their shards; see `SISAClassifier.partial_fit`."""
+        self.learner  # noqa: B018 - without it there is nothing to train with
+        edited = None
+        while edited is None:
+            # Read before the lock is held, and the data are looked at without it.
+            arrival = self._arrival()
+            new = self._ingest(X, y, sample_weight, ids, probability=probability, arrival=arrival).records
+            with self.store.at_rest():
+                self._sync()
+                self._erase()
+                if arrival == self._arrival():
+                    edited = self._editor.arrived(self._build, new, forgotten)
+                    if edited is None:
+                        break
+                    self.store.apply(edited.change)
+                    self._hold(edited.build)
+        self._warn(self._repair())
+
+    def _arrival(self) -> Arrival:
+        self._sync()
+        return Arrival(self._build.records.n_slices, self.store.ledger.note(POSITIONS, 0))
+
+    def rectify(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any, repair: bool = True) -> Receipt:
+        """Replace all rows of some ids; see `SISAClassifier.rectify`."""
+        if not self.schema.explicit_ids:
+            raise DataError("The model was fitted without ids, so no row says whose it is; nothing was changed.")
+        # Where an id belongs is read off its old rows.
+        probability = None if self.partition.bands is None else 0.0
+        new = self._ingest(X, y, sample_weight, ids, probability=probability).records
+        n_ids = sum(len(np.unique(records.rid, axis=0)) for records in new)
+        with self.store.at_rest():
+            self._sync()
+            self._erase()
+            edited = self._editor.rectified(self._build, new, n_ids)
+            change = edited.change
+            change = replace(
+                change, submitted=tuple(replace(r, facts=r.facts | {WISH: repair}) for r in change.submitted)
+            )
+            self.store.apply(change)
+            sequence = max(request.sequence for request in self.store.ledger.requests(ISOLATED))
+            self._hold(edited.build)
+            # Only once it is swapped out is it isolated here.
+            self._serve()
+            self._erase()
+        if repair and self.receipt(sequence).repaired_at is None:
+            self._warn(self._repair(without=frozenset(self._untrainable)))
+        return self.receipt(sequence)
+
+    def consolidate(self, *, refresh_schema: bool = False) -> None:
+        """Rebuild into the slices that a fit would use; see `SISAClassifier.consolidate`."""
+        self.learner  # noqa: B018 - without it there is nothing to train with
+        with self.store.locks.repairer(wait=True):
+            finished = None
+            while finished is None:
+                finished = self._consolidated(refresh_schema=refresh_schema)
+        _notify_done(finished)
+
+    def _consolidated(self, *, refresh_schema: bool) -> list[Request] | None:
+        """Do it beside the model that serves, and swap; None if a request has come in meanwhile: then it is void."""
+        with self.store.at_rest():
+            self._sync()
+            self._erase()
+            old = self._build
+            editor, edited = self._editor.consolidated(old, refresh_schema=refresh_schema)
+            both = old.plan.keys | edited.build.plan.keys
+            self.store.replan(both)
+        labels = editor.blueprint.schema.labels
+        try:
+            failures = self._train("Consolidating", edited.build, builder=replace(self._builder, labels=labels))
+        except BaseException:
+            with self.store.at_rest():
+                if self.store.ledger.keys() == both:
+                    self.store.replan(old.plan.keys)
+            raise
+        with self.store.at_rest():
+            if self.store.ledger.keys() != both:
+                return None
+            edited = editor.written(edited, old.records)
+            self.store.apply(edited.change)
+            self._adopt(editor.blueprint)
+            self._hold(edited.build)
+            self._note_untrainable(failures, frozenset())
+            self._serve()
+            self.store.sweep()
+            finished = self._finish()
+            self._settled()
+            self._epoch = self.store.ledger.epoch
+        self._warn(failures)
+        return finished
 
     # -- repair --------------------------------------------------------------------------------------------------
 
@@ -452,7 +616,7 @@ class SisaEnsemble:
         }
         if stale:
             self.store.apply(Change(notes={REBUILT: sorted(stale)}))
-            self.store.replan(Plan(tuple(() if s in stale else p for s, p in enumerate(plan.shards))).keys)
+            self.store.replan(plan.with_shards(dict.fromkeys(stale, ())).keys)
             self.store.replan(plan.keys)
 
     def _is_foreign(self, steps: tuple[PlannedStep, ...], stored: Mapping[str, Checkpoint]) -> bool:
@@ -472,6 +636,19 @@ class SisaEnsemble:
     def features(self, X: Any) -> Features:
         """Rows to predict, as the model takes them."""
         return self.schema.features(X, self.learner.capabilities, self.config.name, exact=False)
+
+    def locate(self, items: list[bytes]) -> list[tuple[int, int] | None]:
+        """Shard and slice of the first record of each id given as bytes; None where there is none."""
+        self._sync()
+        records = self._build.records
+        addresses = [row.tobytes() for row in self.partition.identify(items)]
+        places = records.places(addresses, self.partition.shards_of(items))
+        return [self._numbered(places[address][0]) if address in places else None for address in addresses]
+
+    def _numbered(self, place: Place) -> tuple[int, int]:
+        shard, r = place
+        facts = self._build.records.facts(shard)
+        return shard, numbered(facts, r, self.config.n_slices)
 
     @property
     def constituents(self) -> list[Any]:
@@ -498,7 +675,7 @@ class SisaEnsemble:
         with self.store.at_rest():
             self._sync()
             removal = self._eraser.remove(self._build, self._eraser.request(self._build, ids))
-            return estimate(removal, self.store.checkpoints(), self._untrainable)
+            return estimate(self._build.plan, removal, self.store.checkpoints(), self._untrainable)
 
     def verify(
         self,
@@ -507,6 +684,7 @@ class SisaEnsemble:
         sample_weight: Any = None,
         *,
         ids: Any = None,
+        probability: Any = None,
         shards: Collection[int] | None = None,
     ) -> VerifyReport:
         """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
@@ -520,12 +698,14 @@ class SisaEnsemble:
             forgotten = self._eraser.forgotten_in(own.records)
         records: Records = own.records
         if X is not None:
-            records = self._records(self._ingest(X, y, sample_weight, ids))
+            records = self._records(self._ingest(X, y, sample_weight, ids, probability=probability))
+            records = alike(records, own.records)
         chosen = None if shards is None else tuple(sorted(set(shards)))
         plan = Build.of(self._context, records).plan.of_shards(chosen)
-        with progress("Verifying", len(plan.keys), shown=self.config.verbose > 0) as advance:
+        with progress("Verifying", plan.n_steps, shown=self.config.verbose > 0) as advance:
             try:
-                theirs = rebuilt(self._builder, Build(records, plan), advance)
+                base = None if plan.base is None else self.store.parts(plan.base)
+                theirs = rebuilt(self._builder, Build(records, plan), base, advance)
             except StateError as error:
                 if self.store.ledger.keys() == own.plan.keys:
                     raise

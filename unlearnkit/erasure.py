@@ -36,7 +36,7 @@ from unlearnkit.ledger import (
     Item,
     Request,
 )
-from unlearnkit.plan import Plan, missing, plan_shard
+from unlearnkit.plan import NO_BASE, Plan, missing, plan_shard
 from unlearnkit.policy import now
 from unlearnkit.receipts import Estimate
 from unlearnkit.records import Records, Removed
@@ -157,7 +157,7 @@ class Eraser:
         wanted = {bytes.fromhex(item.address): item for item in request.items}
         found = build.records.found(wanted, self._shards(request))
         absent = [address for address in wanted if address not in found]
-        forgotten = self._forgotten(absent, erased) if absent else set()
+        forgotten = self.forgotten_among(absent, erased) if absent else set()
         return _SortedOut(
             found={address: wanted[address] for address in wanted if address in found},
             already=len(forgotten),
@@ -169,7 +169,7 @@ class Eraser:
         shards: Iterable[int] = request.facts.get("search", range(self.blueprint.config.n_shards))
         return shards
 
-    def _forgotten(self, addresses: Collection[bytes], erased: frozenset[str] = frozenset()) -> set[bytes]:
+    def forgotten_among(self, addresses: Collection[bytes], erased: frozenset[str] = frozenset()) -> set[bytes]:
         """Those of these addresses that are tombstones or about to be, under whatever pseudonym key."""
         named = dict(zip(addresses, self.addresses.pseudonyms(list(addresses)), strict=True))
         tombstones = erased | self.store.ledger.forgotten(name for names in named.values() for name in names)
@@ -180,7 +180,7 @@ class Eraser:
         if not self.store.ledger.tombstones():
             return 0
         shards = range(self.blueprint.config.n_shards)
-        return sum(len(self._forgotten(records.addresses(shard))) for shard in shards)
+        return sum(len(self.forgotten_among(records.addresses(shard))) for shard in shards)
 
     # -- isolated ------------------------------------------------------------------------------------------------
 
@@ -240,15 +240,36 @@ class Eraser:
                 "digest_before": digest,
             }
             return replace(request, state=REJECTED, items=(), facts=_public(request.facts) | why), build
-        plan = removal.build.plan
-        lost = build.plan.keys - plan.keys
-        facts = {
-            "n_records": removal.removed.n_records,
+        facts = self.facts(build.plan, removal.build.plan, removal.removed, stored, digest) | {
             "already_forgotten": removal.already,
             "skipped": request.facts.get("skipped", [request.items.index(item) for item in removal.unknown]),
-            "shards": {str(shard): first for shard, first in sorted(removal.removed.first.items())},
-            "restart_points": {str(s): _last_kept(plan, s, stored) for s in sorted(removal.removed.first)},
-            "steps_total": len(plan.keys),
+        }
+        isolated = replace(request, state=ISOLATED, pseudonyms=removal.pseudonyms, facts=_public(request.facts) | facts)
+        return isolated, removal.build
+
+    def facts(
+        self, old: Plan, plan: Plan, removed: Removed, stored: Mapping[str, Checkpoint], digest: str
+    ) -> dict[str, Any]:
+        """What is known of a request as soon as it is isolated.
+
+        Parameters
+        ----------
+        old, plan : Plan
+            Before and after.
+        removed : Removed
+        stored : mapping of str to Checkpoint
+            What there was, by key.
+        digest : str
+            Of the model before.
+        """
+        lost, first = old.keys - plan.keys, removed.first
+        return {
+            "n_records": removed.n_records,
+            "shards": {str(shard): _number(old, shard, first[shard]) for shard in sorted(first)},
+            # For those who look at a later plan, in which slices may be numbered otherwise.
+            "places": {str(shard): first[shard] for shard in sorted(first)},
+            "restart_points": {str(s): _last_kept(plan, s, stored) for s in sorted(first)},
+            "steps_total": plan.n_steps,
             "steps_retrained": 0,
             "untrainable_shards": {},
             "rebuilt_shards": [],
@@ -257,9 +278,8 @@ class Eraser:
             "digest_isolated": self.digest(plan, stored) if lost else digest,
             "parameters_digest": self.blueprint.context.fingerprint,
             "seed": self.blueprint.context.seed,
+            "base": plan.base,
         }
-        isolated = replace(request, state=ISOLATED, pseudonyms=removal.pseudonyms, facts=_public(request.facts) | facts)
-        return isolated, removal.build
 
     def _untrainable(self) -> dict[str, str]:
         found: dict[str, str] = self.store.ledger.note(UNTRAINABLE, {})
@@ -303,7 +323,7 @@ class Eraser:
         facts = {
             "purge_check": "All blobs were listed after the deletion: the ledger refers to each one that is left. "
             "The log of the ledger was truncated.",
-            "copies": list(self.store.declared.copies),
+            "copies": [*self.store.declared.copies, *outside(self.blueprint)],
             "environment": self.store.environment(),
         }
         purged = [_purged(request, facts) for request in isolated]
@@ -353,7 +373,7 @@ class Eraser:
         digest = self.digest(plan, stored)
         open_, closed = [], []
         for request in purged:
-            shards = {int(shard): first for shard, first in request.facts["shards"].items()}
+            shards = {int(shard): first for shard, first in request.facts["places"].items()}
             waiting = degraded & shards.keys()
             facts = {
                 "steps_retrained": _retrained(plan, shards, stored, rebuilt),
@@ -371,11 +391,21 @@ class Eraser:
         return closed
 
 
-def estimate(removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Collection[int]) -> Estimate:
+def outside(blueprint: Blueprint) -> tuple[str, ...]:
+    """What no request on this model reaches, in words for a receipt."""
+    base = blueprint.context.base
+    if base == NO_BASE:
+        return ()
+    return (f"the base model that training starts from (digest {base[:16]}), and whatever it was trained on",)
+
+
+def estimate(old: Plan, removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Collection[int]) -> Estimate:
     """What carrying out a request would cost.
 
     Parameters
     ----------
+    old : Plan
+        As it is now.
     removal : Removal
     stored : mapping of str to Checkpoint
         What there is, by key.
@@ -390,9 +420,9 @@ def estimate(removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Co
     total = sum(step.step.epochs * step.n for step in plan)
     return Estimate(
         n_records=removal.removed.n_records,
-        shards=first,
+        shards={shard: _number(old, shard, place) for shard, place in first.items()},
         n_steps=len(steps),
-        steps_total=len(plan.keys),
+        steps_total=plan.n_steps,
         cost_share=float(sum(step.step.epochs * step.n for step in steps) / total) if total else 0.0,
         abstaining_shards=abstaining,
         chance_all_abstain=float(len(abstaining) == len(plan.shards)),
@@ -418,6 +448,11 @@ def _changed_cells(old: Build, new: Build) -> tuple[Cell, ...]:
     return tuple(cell for place, cell in new.records.cells.items() if cell != before[place])
 
 
+def _number(plan: Plan, shard: int, place: int) -> int:
+    """The number of the slice of a shard whose records are kept at this place."""
+    return next((step.slice for step in plan.shards[shard] if step.place >= place), place)
+
+
 def _last_kept(plan: Plan, shard: int, stored: Mapping[str, Checkpoint]) -> int:
     """The last slice of a shard whose state stays, or -1."""
     steps = plan.shards[shard]
@@ -426,9 +461,9 @@ def _last_kept(plan: Plan, shard: int, stored: Mapping[str, Checkpoint]) -> int:
 
 
 def _retrained(plan: Plan, shards: Mapping[int, int], stored: Collection[str], rebuilt: Collection[int]) -> int:
-    """The steps of the plan that had to be trained again because of these shards' first affected slices."""
+    """The steps of the plan that had to be trained again because of these shards' first affected places."""
     return sum(
-        step.key in stored and (step.slice >= first or shard in rebuilt)
+        step.key in stored and (step.place >= first or shard in rebuilt)
         for shard, first in shards.items()
         for step in plan.shards[shard]
     )

@@ -30,12 +30,15 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
     aggregation : {"auto", "mean", "vote"} or callable
         Mean of probabilities, majority of votes, or ``f(predictions (S, n, k), present (S,)) -> (n, k)``. "auto" is
         the mean where the model has probabilities.
-    partition : HashPartition or None
-        Carries the secret that places records.
+    partition : HashPartition, BandedPartition or None
+        Carries the secret that places records, and with bands a prior of who is likely to leave.
     schema : Schema or None
         Hold the data to this schema; None takes it from the first data.
     adapter : str or None
         Take this adapter whatever others claim.
+    base : object or None
+        A model trained on public data that every constituent starts from, where the wrapped model can: see its
+        plugin. What the base was trained on is outside the guarantee, and receipts say so.
     store : path, Store or None
         Where the model lives: a folder, or a `Store`. None: in memory. A store holds one model and its life.
     when_isolated : {"raise", "prior"}

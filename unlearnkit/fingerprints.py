@@ -88,11 +88,12 @@ def code_identity(code: Callable[..., Any] | type) -> bytes:
     for its bases too, as far as they are the user's; what a function calls by name is not followed.
     """
     name = f"{code.__module__}:{code.__qualname__}"
-    return name.encode() if _is_library(code.__module__) else f"{name}:{_source_digest(code)}".encode()
+    return name.encode() if is_library(code.__module__) else f"{name}:{_source_digest(code)}".encode()
 
 
 @lru_cache(maxsize=1024)
-def _is_library(module: str | None) -> bool:
+def is_library(module: str | None) -> bool:
+    """Whether a module is installed, and none of the user's own."""
     if module is None or module in sys.builtin_module_names:
         return True
     path = getattr(sys.modules.get(module), "__file__", None)
@@ -102,7 +103,7 @@ def _is_library(module: str | None) -> bool:
 
 def _source_digest(code: Callable[..., Any] | type) -> str:
     # What a class inherits from other classes of the user's own is part of what it does.
-    own = [c for c in code.__mro__ if not _is_library(c.__module__)] if isinstance(code, type) else [code]
+    own = [c for c in code.__mro__ if not is_library(c.__module__)] if isinstance(code, type) else [code]
     return hashlib.sha256(b"".join(map(_source, own))).hexdigest()
 
 
@@ -229,13 +230,21 @@ def _describe_code(value: Any, walk: _Walk, where: str) -> Iterator[bytes]:
         yield from _describe([value.__defaults__, value.__kwdefaults__], walk, f"{where} (defaults)")
 
 
+def _values(value: object, where: str) -> Any:
+    try:
+        return np.asarray(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        msg = f"{where} is a {type(value).__name__} whose values cannot be read. Give an array; nothing was changed."
+        raise ParameterError(msg) from error
+
+
 def _describe_object(value: Any, walk: _Walk, where: str) -> Iterator[bytes]:
     """An estimator by its parameters, a plain object by its attributes."""
     if hasattr(value, "get_params"):
         state = value.get_params(deep=False)
     elif hasattr(value, "__array__"):
         # A tensor, a Series: its attributes do not show its values.
-        state = {"values": np.asarray(value)}
+        state = {"values": _values(value, where)}
     elif isinstance(getattr(value, "__dict__", None), dict):
         state = vars(value)
     else:

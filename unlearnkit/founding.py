@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from unlearnkit.addresses import Addresses
 from unlearnkit.aggregation import MEAN, Aggregation
 from unlearnkit.attesting import naming, signed
+from unlearnkit.bands import Bands
 from unlearnkit.build import Build
-from unlearnkit.config import Blueprint, Config
+from unlearnkit.config import Blueprint, Config, PackedBase
 from unlearnkit.errors import (
     ForgottenRecordError,
     KeyMissingError,
@@ -21,13 +23,12 @@ from unlearnkit.errors import (
     StoreInUseError,
 )
 from unlearnkit.keys import MemoryKeys
-from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Request
-from unlearnkit.partition import HashPartition
+from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Checkpoint, Request
 from unlearnkit.plan import FORMAT, Context
-from unlearnkit.records import MemoryRecords
+from unlearnkit.records import MemoryRecords, Records
 from unlearnkit.recovery import recover
 from unlearnkit.schema import Schema
-from unlearnkit.store import ENVIRONMENT, SETTINGS, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import BUILT, ENVIRONMENT, POSITIONS, SETTINGS, TRAINING, UNTRAINABLE, Store
 from unlearnkit.stored import pack_records
 
 RAISE, DROP, READMIT = "raise", "drop", "readmit"
@@ -63,9 +64,7 @@ def stored_blueprint(store: Store, config: Config) -> Blueprint:
     schema = Schema.from_json(settings["schema"])
     partition = store.partition(settings, schema.id_type if schema.explicit_ids else None)
     names = ("name", "n_shards", "n_slices", "when_isolated", "seed", "random_state")
-    config = replace(
-        config, **{name: settings[name] for name in names}, schema=schema, partition=HashPartition(partition.secret)
-    )
+    config = replace(config, **{name: settings[name] for name in names}, schema=schema, partition=partition.option)
     return Blueprint(config, schema, partition, Context(**settings["context"]))
 
 
@@ -105,7 +104,7 @@ class Founding:
                 f"{self._store!r} has another partition secret than partition= or random_state= ask for; nothing was "
                 "changed. Leave both out to go on with the secret of the store, or use another path."
             )
-        return replace(config, partition=HashPartition(secret))
+        return replace(config, partition=replace(config.partition, secret=secret))
 
     def known(self, fingerprint: str) -> Blueprint | None:
         """The blueprint of the model that is there, if it can be gone on with; None: this is the first fit.
@@ -123,6 +122,7 @@ class Founding:
             "n_shards": (given.n_shards, known.config.n_shards),
             "n_slices": (given.n_slices, known.config.n_slices),
             "aggregation": (given.aggregation.identity, self._store.settings()["aggregation"]),
+            "partition": (_bands(given), known.partition.bands),
             "when_isolated": (given.when_isolated, known.config.when_isolated),
             "random_state": (
                 known.config.seed if given.random_state is None else given.random_state,
@@ -134,7 +134,8 @@ class Founding:
         if differing:
             raise self._in_use(f"it differs in {', '.join(differing)}")
         # Left out at the next fit still means: as it was.
-        self.config = replace(known.config, n_jobs=given.n_jobs, verbose=given.verbose, schema=given.schema)
+        mine = {"n_jobs": given.n_jobs, "verbose": given.verbose, "schema": given.schema, "base": given.base}
+        self.config = replace(known.config, **mine)
         return known
 
     def _in_use(self, why: str) -> StoreInUseError:
@@ -157,7 +158,9 @@ class Founding:
         store = self._store
         if not store.durable:
             build = Build.of(blueprint.context, records)
-            store.replan(build.plan.keys)
+            known = self._base_checkpoint(blueprint)
+            notes = {POSITIONS: records.n_records, BUILT: built_of(records)}
+            store.apply(Change(keys=build.plan.keys, checkpoints=known, notes=notes))
             yield build
             return
         refuse_unwritable(blueprint.schema)
@@ -171,7 +174,7 @@ class Founding:
 
     def _keep(self, blueprint: Blueprint, records: MemoryRecords) -> Build:
         store, config = self._store, blueprint.config
-        hits = self._tombstones_among(records) if blueprint.schema.explicit_ids else {}
+        hits = tombstones_among(store, records, blueprint) if blueprint.schema.explicit_ids else {}
         if hits and self._forgotten == RAISE:
             raise ForgottenRecordError(
                 f"{len(hits)} ids in the data were forgotten by {store!r}; nothing was changed. Leave their rows out, "
@@ -186,28 +189,45 @@ class Founding:
                 build = Build.of(blueprint.context, found)
                 # As an opening would: what the plan lacks would be trained, and dropped.
                 recover(store, build.plan.keys)
+                if build.plan.base is not None and build.plan.base not in store:
+                    store.apply(Change(keys=build.plan.keys, checkpoints=self._base_checkpoint(blueprint)))
                 return build
         kept = records if self._forgotten == READMIT else remaining
         cells = store.put_cells(pack_records(kept, blueprint.schema))
         build = Build.of(blueprint.context, kept)
         notes: dict[str, Any] = {} if self._used else {SETTINGS: blueprint.settings()} | store.policy_note
+        notes |= {POSITIONS: records.n_records, BUILT: built_of(kept)}
         # Not only once it begins: whoever opens the store after a crash in between has to train it.
         notes[TRAINING] = True
         lifted = frozenset(name for names in hits.values() for name in names)
-        store.apply(Change(keys=build.plan.keys, cells=cells, notes=notes, lifted=lifted))
+        known = self._base_checkpoint(blueprint)
+        store.apply(Change(keys=build.plan.keys, cells=cells, notes=notes, lifted=lifted, checkpoints=known))
         store.sweep()
         # From here on the rows are read from the store, as they will be by every other process.
         return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)
 
-    def _tombstones_among(self, records: MemoryRecords) -> dict[bytes, tuple[str, ...]]:
-        """The addresses of records whose id is a tombstone, and their pseudonyms."""
-        tombstones = self._store.ledger.tombstones()
-        if not tombstones:
-            return {}
-        addresses = self._store.addresses(self._store.settings())
-        own = [address for shard in range(records.n_shards) for address in records.addresses(shard)]
-        named = zip(own, addresses.pseudonyms(own), strict=True)
-        return {address: names for address, names in named if any(name in tombstones for name in names)}
+    def _base_checkpoint(self, blueprint: Blueprint) -> tuple[Checkpoint, ...]:
+        config, key = blueprint.config, blueprint.context.base
+        if not isinstance(config.base, PackedBase):
+            return ()
+        return (self._store.put_base(key, config.base.parts, config.environment_digest),)
+
+
+def tombstones_among(store: Store, records: MemoryRecords, blueprint: Blueprint) -> dict[bytes, tuple[str, ...]]:
+    """The addresses of records whose id is a tombstone, and their pseudonyms."""
+    tombstones = store.ledger.tombstones()
+    if not tombstones:
+        return {}
+    schema = blueprint.schema
+    addresses = Addresses(blueprint.partition, store.secrets, schema.id_type, schema.explicit_ids)
+    own = [address for shard in range(records.n_shards) for address in records.addresses(shard)]
+    named = zip(own, addresses.pseudonyms(own), strict=True)
+    return {address: names for address, names in named if any(name in tombstones for name in names)}
+
+
+def built_of(records: Records) -> list[int]:
+    """How many records each shard has, to be compared with later."""
+    return [sum(facts.n for facts in records.facts(shard)) for shard in range(records.n_shards)]
 
 
 def refuse_unwritable(schema: Schema) -> None:
@@ -221,6 +241,10 @@ def refuse_unwritable(schema: Schema) -> None:
             "The data have categories, labels or column names of a type that cannot be written down; nothing was "
             "written. Turn them into strings or numbers, or keep the model in memory."
         )
+
+
+def _bands(config: Config) -> Bands | None:
+    return config.partition.bind(config.n_shards, config.n_slices, config.random_state).bands
 
 
 def _same(cells: tuple[Cell, ...], records: MemoryRecords) -> bool:
@@ -279,6 +303,7 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
         notes = {
             SETTINGS: blueprint.settings(),
             TRAINING: False,
+            **{name: source.ledger.note(name) for name in (POSITIONS, BUILT)},
             UNTRAINABLE: source.ledger.note(UNTRAINABLE, {}),
             ENVIRONMENT + config.environment_digest: config.environment,
         }

@@ -55,7 +55,8 @@ def infer_column(column: pd.Series, label: Hashable) -> Column:
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
         return Column(label, "category", "", tuple(dtype.categories.tolist()), bool(dtype.ordered))
-    if pd.api.types.is_numeric_dtype(dtype) or dtype.kind in "mM":
+    # A truth value of Arrow is not numeric to pandas.
+    if pd.api.types.is_numeric_dtype(dtype) or dtype.kind in "bmM":
         number = _number_dtype(column)
         if number.kind not in "biufmM":
             raise DataTypeError(
@@ -76,13 +77,26 @@ def infer_column(column: pd.Series, label: Hashable) -> Column:
 
 
 def _number_dtype(column: pd.Series) -> np.dtype[Any]:
-    """The numpy dtype of a numeric column; a nullable one becomes float where it has missing values."""
-    dtype = column.dtype
+    """The numpy dtype of a column of numbers or dates; where it cannot say that a value is missing, a float."""
+    dtype: Any = column.dtype
     if isinstance(dtype, np.dtype):
         return plain_dtype(dtype)
     if dtype.kind in "mM":
+        return _date_dtype(dtype)
+    # Of nullable, Arrow and sparse columns.
+    inner = getattr(dtype, "numpy_dtype", getattr(dtype, "subtype", np.dtype(np.float64)))
+    if inner.kind not in "biuf" or (inner.kind != "f" and column.isna().any()):
+        return np.dtype(np.float64)
+    return plain_dtype(inner)
+
+
+def _date_dtype(dtype: Any) -> np.dtype[Any]:
+    """The numpy dtype of dates or durations in Arrow; object where they have a time zone."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    if arrow is None or getattr(arrow, "tz", None) is not None:
         return np.dtype(object)
-    return np.dtype(np.float64 if column.isna().any() else getattr(dtype, "numpy_dtype", np.float64))
+    # A date alone has the unit that pandas gives it elsewhere.
+    return np.dtype("M8[s]") if str(arrow).startswith("date") else np.dtype(dtype.numpy_dtype)
 
 
 def typed(column: pd.Series, declared: Column, *, exact: bool) -> Any:
@@ -95,33 +109,96 @@ def typed(column: pd.Series, declared: Column, *, exact: bool) -> Any:
     SchemaError
         If it does not convert.
     """
+    try:
+        if declared.kind == "category":
+            return _categories(column, declared)
+        if declared.kind == "text":
+            return _texts(column, declared)
+        if np.dtype(declared.dtype).kind in "mM":
+            return _dates(column, declared, exact=exact)
+        return _numbers(column, declared, exact=exact)
+    except SchemaError:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _does_not_convert(declared) from error
+
+
+def _does_not_convert(declared: Column, why: str = "") -> SchemaError:
+    return SchemaError(
+        f"Column {declared.name!r} does not convert to {declared.dtype or declared.kind}, its dtype in the schema"
+        f"{why}; nothing was changed."
+    )
+
+
+def _categories(column: pd.Series, declared: Column) -> Any:
     import pandas as pd
 
-    if declared.kind == "category":
-        dtype = pd.CategoricalDtype(list(declared.categories), ordered=declared.ordered)
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            # Not skipped for an equal dtype: pandas calls vocabularies equal that differ in order, codes do not.
-            return column.cat.set_categories(dtype.categories, ordered=declared.ordered)
-        known = column.astype(object).where(column.isin(declared.categories) & column.notna())
-        return known.astype(dtype)
-    if declared.kind == "text":
-        return column.astype(object).where(column.notna(), None)
-    wrong = (
-        f"Column {declared.name!r} does not convert to {declared.dtype}, its dtype in the schema; nothing was changed."
-    )
-    try:
-        if not exact and np.dtype(declared.dtype).kind in "biu":
-            return _numbers(column, declared)
-        if isinstance(column.dtype, np.dtype):
-            target: Any = declared.dtype
-            typed: Any = column.astype(target)
-        else:
-            typed = pd.Series(column.to_numpy(dtype=declared.dtype, na_value=np.nan), index=column.index)
-    except (ValueError, TypeError) as error:
-        raise SchemaError(wrong) from error
-    if typed.dtype.kind in "biu" and (typed != column).any():
-        raise SchemaError(wrong)
-    return typed
+    dtype = pd.CategoricalDtype(list(declared.categories), ordered=declared.ordered)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        # Not skipped for an equal dtype: pandas calls vocabularies equal that differ in order, codes do not.
+        return column.cat.set_categories(dtype.categories, ordered=declared.ordered)
+    known = pd.Index(declared.categories, dtype=object, tupleize_cols=False)
+    codes = known.get_indexer(pd.Index(column, dtype=object, tupleize_cols=False))
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), index=column.index, name=column.name)
+
+
+def _texts(column: pd.Series, declared: Column) -> Any:
+    texts = column.astype(object).where(column.notna(), None)
+    if not all(text is None or isinstance(text, str) for text in texts):
+        raise _does_not_convert(declared, ": not all of its values are strings")
+    return texts
+
+
+def _dates(column: pd.Series, declared: Column, *, exact: bool) -> Any:
+    """Dates of the declared unit, or unless `exact` of their own where it is finer."""
+    if column.dtype.kind in "biuf":
+        raise _does_not_convert(declared)
+    target: Any = declared.dtype
+    if column.dtype.kind not in "mM":
+        return column.astype(target)
+    own: Any = _number_dtype(column)
+    plain = column.astype(own)
+    dates = plain.astype(target)
+    if ((dates != plain) & plain.notna()).any():
+        if exact:
+            raise _does_not_convert(declared, ", which is coarser")
+        return plain
+    return dates
+
+
+def _numbers(column: pd.Series, declared: Column, *, exact: bool) -> Any:
+    """Numbers of the declared dtype, or unless `exact` floats where it cannot hold them all."""
+    if column.dtype.kind in "mM":
+        raise _does_not_convert(declared)
+    if np.dtype(declared.dtype).kind not in "biu":
+        # What is too large becomes infinity, which is refused later.
+        with np.errstate(over="ignore"):
+            return _as_numpy(column, declared.dtype)
+    if exact:
+        return _whole_numbers(column, declared)
+    floats = _as_numpy(column, "<f8")
+    with np.errstate(invalid="ignore"):
+        whole = floats.to_numpy().astype(declared.dtype)
+    return _as_numpy(column, declared.dtype) if (floats.to_numpy() == whole).all() else floats
+
+
+def _whole_numbers(column: pd.Series, declared: Column) -> Any:
+    if column.isna().any():
+        raise _does_not_convert(declared, ", which has no missing values")
+    numbers = _as_numpy(column, declared.dtype)
+    if (numbers != column).any():
+        raise _does_not_convert(declared)
+    return numbers
+
+
+def _as_numpy(column: pd.Series, dtype: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(column.dtype, np.dtype):
+        return column.astype(dtype)
+    # A sparse column of whole numbers takes no other value for what it does not miss.
+    missing: dict[str, Any] = {"na_value": np.nan} if column.isna().any() else {}
+    return pd.Series(column.to_numpy(dtype=dtype, **missing), index=column.index, name=column.name)
 
 
 def unknown_categories(X: pd.DataFrame, columns: Iterable[Column]) -> dict[Hashable, int]:
@@ -182,13 +259,3 @@ def wrong_columns(name: str, wanted: Any, got: list[Any]) -> str:
     missing = [c for c in wanted if c not in got]
     detail = f"unexpected {extra}, missing {missing}" if extra or missing else "the same names in another order"
     return f"The feature names should match those that were passed during fit of {name}: {detail}. Nothing was changed."
-
-
-def _numbers(column: pd.Series, declared: Column) -> Any:
-    """Values of the declared dtype if they all are, else floats."""
-    import pandas as pd
-
-    values = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=column.index)
-    target: Any = declared.dtype
-    whole = values.notna().all() and (values == values.astype(target)).all()
-    return column.astype(target) if whole else values

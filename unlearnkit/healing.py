@@ -22,8 +22,9 @@ from unlearnkit.keys import PUBLIC_FILE, Keys
 from unlearnkit.learner import Capabilities
 from unlearnkit.ledger import Cell, Change
 from unlearnkit.plan import Plan
+from unlearnkit.records import Place
 from unlearnkit.recovery import recover
-from unlearnkit.restoring import Packed, Place, Restorer
+from unlearnkit.restoring import Packed, Restorer
 from unlearnkit.sealed import META
 from unlearnkit.signing import key_id
 from unlearnkit.sql import SqlLedger
@@ -124,7 +125,7 @@ class Healer:
         ledger = self._store.ledger
         if isinstance(ledger, SqlLedger) and META in ledger.check():
             config, known = self._blueprint.config, ledger.remains().cells
-            if len(known) == config.n_shards * config.n_slices:
+            if len(known) == config.n_shards * _n_slices(config.n_slices, known):
                 ledger.discard_damaged()
 
     def _heal_ledger(self) -> None:
@@ -136,7 +137,9 @@ class Healer:
         remains = ledger.remains()
         known = {(cell.shard, cell.slice) for cell in remains.cells}
         config = self._blueprint.config
-        places = [(s, r) for s in range(config.n_shards) for r in range(config.n_slices)]
+        stored = (place for place, _ in self._restorer.manifests(store.blobs.names()))
+        slices = range(max([_n_slices(config.n_slices, remains.cells), *(r + 1 for _, r in stored)]))
+        places = [(s, r) for s in range(config.n_shards) for r in slices]
         derived = [self._derived(place) for place in places if place not in known]
         keys = plan_of(self._blueprint, [*remains.cells, *(cell for cell, _ in derived)], store.blobs).keys
         if derived and not remains.agree(keys):
@@ -206,8 +209,9 @@ class Healer:
         filled = self._restorer.from_blobs(lost)
         for cell in lost:
             place = (cell.shard, cell.slice)
-            if place not in filled and place in self._given:
-                packed = self._restorer.fitting(cell, self._given[place])
+            given = self._given.get(place)
+            if place not in filled and given is not None:
+                packed = self._restorer.fitting(cell, given)
                 filled |= {} if packed is None else {place: packed}
         self._keep(filled.values(), bad)
         if len(filled) < len(lost):
@@ -234,9 +238,15 @@ class Healer:
         """Drop states that are of no step of the plan, whatever their keys say."""
         steps = {step.key: (step.shard, step.slice, step.parent) for step in plan}
         stored = self._store.ledger.checkpoints()
-        foreign = {key for key, c in stored.items() if steps.get(key) != (c.shard, c.slice, c.parent)}
+        found = {key: (c.shard, c.slice, c.parent) for key, c in stored.items() if key != plan.base}
+        foreign = {key for key, place in found.items() if steps.get(key) != place}
         if foreign:
             self._store.apply(Change(keys=plan.keys - foreign, notes={TRAINING: True}))
+
+
+def _n_slices(n_slices: int, cells: Iterable[Cell]) -> int:
+    """The slices of each shard: those of the partition, and those that arrived later."""
+    return max([n_slices, *(cell.slice + 1 for cell in cells)])
 
 
 def _names(envelope: str, key: str) -> bool:

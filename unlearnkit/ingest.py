@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from unlearnkit.bands import checked_probability
 from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
-from unlearnkit.errors import CapabilityError, DataError, SchemaError
+from unlearnkit.errors import CapabilityError, DataError, ParameterError, SchemaError
 from unlearnkit.frames import unknown_categories
 from unlearnkit.ids import INT, encode_as, encode_ids
 from unlearnkit.learner import Capabilities
@@ -16,6 +17,22 @@ from unlearnkit.partition import Partition
 from unlearnkit.schema import Schema, infer_schema
 from unlearnkit.typing import FloatArray
 from unlearnkit.validation import is_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Where records go that arrive after the first fit.
+
+    Attributes
+    ----------
+    place : int
+        The slice.
+    position : int
+        What the first of them is addressed by, where records are addressed by position.
+    """
+
+    place: int
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,9 @@ def ingest(
     partition: Partition,
     capabilities: Capabilities,
     name: str,
+    probability: Any = None,
+    classes: Any = None,
+    arrival: Arrival | None = None,
 ) -> Ingested:
     """Validate, take or check the schema, place and sort.
 
@@ -51,6 +71,12 @@ def ingest(
         Of the learner.
     name : str
         What messages call the model.
+    probability : array-like of shape (n,), float or None
+        Of erasure, for a partition with bands.
+    classes : array-like or None
+        All class labels there will be, for a schema that is yet to be taken.
+    arrival : Arrival or None
+        Where the records go that arrive after the first fit; None: where the partition places them.
 
     Raises
     ------
@@ -64,26 +90,36 @@ def ingest(
     X = _with_rows(X)
     n = int(X.shape[0]) if hasattr(X, "shape") else len(X)
     weight = _weights(sample_weight, n, capabilities, name)
-    encoded, id_type = _ids(ids, X, n)
+    encoded, id_type = _ids(ids, X, n, 0 if arrival is None else arrival.position)
+    probability = _probability(probability, n, partition)
     if schema is None:
         if weight is not None and not weight.any():
             raise DataError("All sample weights are zero: no record trains anything. Nothing was changed.")
         schema = infer_schema(
-            X, y, capabilities, name, weighted=weight is not None, id_type=id_type, explicit_ids=ids is not None
+            X,
+            y,
+            capabilities,
+            name,
+            weighted=weight is not None,
+            id_type=id_type,
+            explicit_ids=ids is not None,
+            classes=classes,
         )
     else:
         _check_against(schema, X, weight, n, id_type, explicit=ids is not None)
     features, targets = schema.features(X, capabilities, name), schema.targets(y, n)
     content = content_hashes(features, targets, schema, partition.secret)
     # Without ids the content places a record, so that its position plays no part.
-    placement = partition.place(encoded if schema.explicit_ids else [row.tobytes() for row in content])
+    items = encoded if schema.explicit_ids else [row.tobytes() for row in content]
+    placement = partition.place(items, probability)
     if schema.weighted and weight is None:
         weight = np.ones(n)
     everything = ShardRecords(
         X=features,
         y=targets,
         weight=weight,
-        slice=placement.slice,
+        slice=placement.slice if arrival is None else np.full(n, arrival.place),
+        home=placement.slice,
         rid=placement.rid,
         content=content,
         u=placement.u,
@@ -106,13 +142,23 @@ def _with_rows(X: Any) -> Any:
     return X
 
 
-def _ids(ids: Any, X: Any, n: int) -> tuple[list[bytes], str]:
+def _ids(ids: Any, X: Any, n: int, first: int) -> tuple[list[bytes], str]:
     if ids is not None:
         return encode_ids(ids, n)
     handles, positions = handles_of(X, n)
     if positions:
-        return encode_as(list(handles), INT), INT
+        return encode_as([first + position for position in handles], INT), INT
     return encode_ids(list(handles), n)
+
+
+def _probability(given: Any, n: int, partition: Partition) -> FloatArray | None:
+    if given is None:
+        return None
+    if partition.bands is None:
+        raise ParameterError(
+            "erasure_probability is for models with partition=BandedPartition(...); nothing was changed. Leave it out."
+        )
+    return checked_probability(given, n)
 
 
 def _weights(sample_weight: Any, n: int, capabilities: Capabilities, name: str) -> FloatArray | None:

@@ -128,6 +128,8 @@ class Change:
         In place of what was known of the same shards and slices.
     requests : tuple of Request
         In place of those of the same sequence.
+    submitted : tuple of Request
+        New ones, which get the next sequences.
     tombstones : mapping of str to int
         Pseudonyms of forgotten ids, and the sequence of the request that they are from.
     statements : tuple of str
@@ -136,6 +138,8 @@ class Change:
         In place of those of the same name.
     lifted : frozenset of str
         Tombstones to lift: readmitted, or past their retention.
+    checkpoints : tuple of Checkpoint
+        States that the new plan has from the start. Their keys are in it.
     """
 
     keys: Collection[str] | None = None
@@ -145,6 +149,8 @@ class Change:
     statements: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
     lifted: frozenset[str] = frozenset()
+    checkpoints: tuple[Checkpoint, ...] = ()
+    submitted: tuple[Request, ...] = ()
 
 
 class Ledger(Protocol):
@@ -270,6 +276,7 @@ class MemoryLedger:
         """Write a change and give the checkpoints that it dropped."""
         with self._lock:
             self._write(change.requests)
+            self.submit(change.submitted)
             self._tombstones.update(change.tombstones)
             self._cells.update({(cell.shard, cell.slice): cell for cell in change.cells})
             self._statements.extend(change.statements)
@@ -280,7 +287,9 @@ class MemoryLedger:
             if change.keys is None:
                 return ()
             self._keys = frozenset(change.keys)
-            return tuple(self._checkpoints.pop(key) for key in self._checkpoints.keys() - self._keys)
+            dropped = tuple(self._checkpoints.pop(key) for key in self._checkpoints.keys() - self._keys)
+            self._checkpoints.update({checkpoint.key: checkpoint for checkpoint in change.checkpoints})
+            return dropped
 
     def _write(self, requests: Iterable[Request]) -> None:
         for request in requests:

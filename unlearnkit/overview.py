@@ -157,7 +157,7 @@ def overview(store: Store) -> Overview:
         open=tuple(_open(request, now()) for request in requests if request.state in UNFINISHED),
         degraded_shards={shard: count for shard, count in due.items() if count},
         untrainable_shards={int(shard): why for shard, why in sorted(notes.get(UNTRAINABLE, {}).items())},
-        steps_total=len(plan.keys),
+        steps_total=plan.n_steps,
         training=bool(notes.get(TRAINING)),
         tombstones=len(store.ledger.tombstones()),
         statements=len(store.ledger.statements()),
@@ -172,7 +172,8 @@ def _plan(settings: Mapping[str, Any], cells: Iterable[Cell]) -> Plan:
     """The plan of the records that the ledger describes."""
     facts = {(cell.shard, cell.slice): SliceFacts(cell.n, cell.digest, frozenset(cell.classes)) for cell in cells}
     none = SliceFacts(0, "", frozenset())
-    shards, slices = range(settings["n_shards"]), range(settings["n_slices"])
+    slices = range(max([settings["n_slices"], *(r + 1 for _, r in facts)]))
+    shards = range(settings["n_shards"])
     return plan_all(Context(**settings["context"]), ([facts.get((s, r), none) for r in slices] for s in shards))
 
 

@@ -1,22 +1,24 @@
 """The partition: which shard and slice a record belongs to, from nothing but its own id.
 
 A cell is read off a keyed hash, so removing one record moves no other, and nobody without the secret can aim
-requests at one shard. The order of the rows of a file plays no part.
+requests at one shard. The order of the rows of a file plays no part. Where ids come with a probability of erasure,
+that decides too: see `unlearnkit.bands`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from unlearnkit import ids as id_types
-from unlearnkit.errors import ParameterError, UnknownRecordError
+from unlearnkit.bands import Bands, one_for_each, prior_of
+from unlearnkit.errors import DataError, ParameterError, UnknownRecordError
 from unlearnkit.hashing import KEY_BYTES, chain, hash_items
-from unlearnkit.typing import ByteArray, FloatArray, IntArray
+from unlearnkit.typing import AnyArray, ByteArray, FloatArray, IntArray
 
 _TAG = b"unlearnkit:cell"
 _HANDLE_TAG = b"unlearnkit:hndl"
@@ -50,13 +52,75 @@ class HashPartition:
         ParameterError
             If the secret is not 16 to 64 bytes.
         """
-        secret: Any = self.secret
-        if secret is None:
-            drawn = secrets.token_bytes(KEY_BYTES)
-            secret = drawn if random_state is None else bytes.fromhex(chain("unlearnkit:secret", random_state))
-        if not isinstance(secret, bytes) or not ID_BYTES <= len(secret) <= 2 * KEY_BYTES:
-            raise ParameterError("The partition secret must be 16 to 64 bytes; nothing was changed.")
-        return Partition(n_shards, n_slices, secret)
+        return Partition(n_shards, n_slices, _secret(self.secret, random_state))
+
+
+@dataclass(frozen=True)
+class BandedPartition:
+    """Place records by how likely they are to be erased, and by a keyed hash of their id.
+
+    The value of the option ``partition=`` for fits with ``erasure_probability``. Shards hold equally many expected
+    erasures, so those who hardly ever ask share few large shards that are seldom retrained; inside a shard the
+    likeliest are in the last slices.
+
+    Parameters
+    ----------
+    prior : mapping of float to float
+        For each probability the share of records that has it. It must be public knowledge, not counted from the
+        records: it is kept with the model, and forgetting leaves it as it is.
+    secret : bytes or None
+        As for `HashPartition`.
+
+    References
+    ----------
+    Bourtoule et al., "Machine Unlearning", IEEE S&P 2021, section VIII and Algorithm 1.
+
+    Examples
+    --------
+    >>> BandedPartition({3e-6: 0.7717, 6e-6: 0.1282, 3e-5: 0.1001})
+    BandedPartition(prior={3e-06: 0.7717, 6e-06: 0.1282, 3e-05: 0.1001})
+    """
+
+    prior: Mapping[float, float]
+    secret: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_sample(cls, sample: Sequence[float] | FloatArray, n_bands: int = 10) -> BandedPartition:
+        """The partition for a public sample of probabilities, in bands of equally many people.
+
+        Raises
+        ------
+        ParameterError
+            If the sample has no value, or one that is not in (0, 1].
+
+        Examples
+        --------
+        >>> BandedPartition.from_sample([0.1, 0.1, 0.1, 0.4], n_bands=2)
+        BandedPartition(prior={0.1: 0.75, 0.4: 0.25})
+        """
+        return cls(prior_of(sample, n_bands))
+
+    def bind(self, n_shards: int, n_slices: int, random_state: int | None) -> Partition:
+        """The partition into `n_shards` x `n_slices` cells.
+
+        Raises
+        ------
+        ParameterError
+            If the prior makes no sense, or the secret is not 16 to 64 bytes.
+        """
+        return Partition(n_shards, n_slices, _secret(self.secret, random_state), Bands.of(self.prior))
+
+
+Placing: TypeAlias = HashPartition | BandedPartition
+
+
+def _secret(given: Any, random_state: int | None) -> bytes:
+    if given is None:
+        drawn = secrets.token_bytes(KEY_BYTES)
+        given = drawn if random_state is None else bytes.fromhex(chain("unlearnkit:secret", random_state))
+    if not isinstance(given, bytes) or not ID_BYTES <= len(given) <= 2 * KEY_BYTES:
+        raise ParameterError("The partition secret must be 16 to 64 bytes; nothing was changed.")
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +155,8 @@ class Partition:
     n_shards, n_slices : int
     secret : bytes
         Keep it as you would keep the data: it tells where a record is.
+    bands : Bands or None
+        Where the probability of erasure decides too.
     id_type : str or None
         The type of the ids that `locate` takes; None where the content of a record places it.
     """
@@ -98,50 +164,108 @@ class Partition:
     n_shards: int
     n_slices: int
     secret: bytes = field(repr=False)
+    bands: Bands | None = None
     id_type: str | None = id_types.INT
+    _found: Callable[[list[bytes]], list[tuple[int, int] | None]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @property
+    def option(self) -> Placing:
+        """The value of the option ``partition=`` that binds to this."""
+        if self.bands is None:
+            return HashPartition(self.secret)
+        return BandedPartition(dict(zip(self.bands.probabilities, self.bands.shares, strict=True)), self.secret)
 
     @property
     def secret_id(self) -> str:
         """A name of the secret that gives nothing of it away: 8 hex digits."""
         return chain("unlearnkit:partition-id", self.secret)[:8]
 
-    def place(self, items: Sequence[bytes]) -> Placement:
-        """The cells of ids given as bytes. Equal ids are hashed once."""
+    def place(self, items: Sequence[bytes], probability: FloatArray | None = None) -> Placement:
+        """The cells of ids given as bytes, with bands also of their probabilities. Equal ids are hashed once.
+
+        Raises
+        ------
+        DataError
+            If equal ids have several probabilities, or there are bands and no probabilities.
+        """
         unique = list(dict.fromkeys(items))
         # One long hash per id; its words are independent of each other, so each use has a word of its own.
         hashes = hash_items(unique, self.secret, _TAG, 8 * _WORDS)
         words = hashes.view(">u8").astype(np.uint64).reshape(-1, _WORDS)
+        places = None if len(unique) == len(items) else _places(items, unique)
+        if probability is not None and places is not None:
+            probability = one_for_each(probability, places, len(unique))
+        shard, slice_ = self._cells(words, probability)
         placement = Placement(
-            shard=(words[:, 0] % self.n_shards).astype(np.int64),
-            slice=(words[:, 1] % self.n_slices).astype(np.int64),
-            rid=np.ascontiguousarray(hashes[:, 16:32]),
-            u=(words[:, 4] >> np.uint64(11)) * 2.0**-53,
+            shard=shard, slice=slice_, rid=np.ascontiguousarray(hashes[:, 16:32]), u=_uniform(words[:, 4])
         )
-        return placement if len(unique) == len(items) else placement.take(_places(items, unique))
+        return placement if places is None else placement.take(places)
+
+    def _cells(self, words: AnyArray, probability: FloatArray | None) -> tuple[IntArray, IntArray]:
+        if self.bands is None:
+            return (words[:, 0] % self.n_shards).astype(np.int64), (words[:, 1] % self.n_slices).astype(np.int64)
+        if probability is None:
+            raise DataError(
+                "partition=BandedPartition(...) needs erasure_probability, one value per id; nothing was changed."
+            )
+        return self.bands.cells(probability, _uniform(words[:, 0]), self.n_shards, self.n_slices)
+
+    def identify(self, items: Sequence[bytes]) -> ByteArray:
+        """The keyed hashes that stand for ids, shape (n, 16): `Placement.rid`."""
+        hashes = hash_items(items, self.secret, _TAG, 8 * _WORDS)
+        return np.ascontiguousarray(hashes[:, 16:32])
+
+    def shards_of(self, items: Sequence[bytes]) -> list[int]:
+        """The shards where records of these ids may be: with bands all, for the ids alone do not tell."""
+        if self.bands is not None:
+            return list(range(self.n_shards))
+        shards: list[int] = np.unique(self.place(items).shard).tolist()
+        return shards
 
     def handles(self, items: Sequence[bytes]) -> ByteArray:
         """The keyed hashes by which records without ids are addressed, shape (n, 16)."""
         return hash_items(items, self.secret, _HANDLE_TAG, ID_BYTES)
 
     def locate(self, ids: Any) -> list[tuple[int, int]]:
-        """The (shard, slice) of each of the given ids, whether or not the model has records of them.
+        """The (shard, slice) of each of the given ids.
+
+        Of an id that the model has records of, it is the first slice that holds one; of another, where `fit` would put
+        its records.
 
         Raises
         ------
         UnknownRecordError
-            If an id is not of the type of the model's ids, or the model was fitted without ids.
+            If an id is not of the type of the model's ids; if the model has no record of an id, and ids alone place
+            none: it was fitted without, or with bands.
 
         Examples
         --------
         >>> Partition(3, 2, b"sixteen bytes or more").locate([4711])
         [(2, 1)]
         """
-        if self.id_type is None:
+        kind = self.id_type
+        if kind is None:
             raise UnknownRecordError(
                 "The model was fitted without ids: the content of a record places it, so no id can tell where it is."
             )
-        place = self.place([id_types.coerce_request([i], self.id_type)[0] for i in id_types.as_list(ids)])
-        return list(zip(place.shard.tolist(), place.slice.tolist(), strict=True))
+        items = [id_types.coerce_request([i], kind)[0] for i in id_types.as_list(ids)]
+        found = [None] * len(items) if self._found is None else self._found(items)
+        if None in found and self.bands is not None:
+            raise UnknownRecordError(
+                f"{found.count(None)} ids have no record, and with bands no id alone tells where it belongs."
+            )
+        return [self._home(item) if cell is None else cell for item, cell in zip(items, found, strict=True)]
+
+    def _home(self, item: bytes) -> tuple[int, int]:
+        place = self.place([item])
+        return int(place.shard[0]), int(place.slice[0])
+
+
+def _uniform(words: AnyArray) -> FloatArray:
+    """Uniform in [0, 1) from words of 64 random bits."""
+    return np.asarray((words >> np.uint64(11)) * 2.0**-53)
 
 
 def _places(items: Sequence[bytes], unique: Sequence[bytes]) -> IntArray:

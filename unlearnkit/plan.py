@@ -2,7 +2,7 @@
 
 ::
 
-    root(shard)   = H(format, learner fingerprint, seed, n_slices, shard, schema digest)
+    root(shard)   = H(format, learner fingerprint, seed, n_slices, shard, schema digest, base digest)
     key(shard, r) = H(key of the last non-empty slice before r, or root; r, start, stop; digest of the rows of slice r)
 
 A step's key changes if and only if something changes that its state depends on. What the store has no state for
@@ -19,7 +19,8 @@ from unlearnkit.data import SliceFacts
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Step
 
-FORMAT = 1
+FORMAT = 2
+NO_BASE = "no base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Context:
         The classes of the schema; None for regression.
     resumable, absent_classes : bool
         As the learner declares.
+    base : str
+        The digest of the model that training starts from, and the key that it is stored under.
     """
 
     fingerprint: str
@@ -46,6 +49,7 @@ class Context:
     n_classes: int | None
     resumable: bool
     absent_classes: bool
+    base: str = NO_BASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,9 @@ class PlannedStep:
         The schema codes that the learner sees, in order; None for regression.
     constant : bool
         The prefix has one class only: the core holds it, the learner is not called.
+    place : int
+        Where the records of the step's slice are kept. Slices that arrived later are numbered without those that
+        forgetting has emptied; their records stay where they are.
     """
 
     step: Step
@@ -74,6 +81,7 @@ class PlannedStep:
     n: int
     classes: tuple[int, ...] | None
     constant: bool
+    place: int
 
     @property
     def shard(self) -> int:
@@ -88,25 +96,34 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps of every shard, in order of slices. Empty slices have none."""
+    """The steps of every shard, in order of slices, none for empty ones; and the key of the base, if there is one."""
 
     shards: tuple[tuple[PlannedStep, ...], ...]
+    base: str | None = None
 
     def __iter__(self) -> Iterator[PlannedStep]:
         return (step for shard in self.shards for step in shard)
 
     @property
     def keys(self) -> frozenset[str]:
-        """The keys of all steps."""
-        return frozenset(step.key for step in self)
+        """The keys of all states: of every step, and of the base."""
+        steps = frozenset(step.key for step in self)
+        return steps if self.base is None else steps | {self.base}
+
+    @property
+    def n_steps(self) -> int:
+        """The number of all steps."""
+        return sum(map(len, self.shards))
 
     def of_shards(self, shards: Container[int] | None) -> Plan:
         """The plan of these shards alone; None: of all."""
-        return self if shards is None else Plan(tuple(p if s in shards else () for s, p in enumerate(self.shards)))
+        if shards is None:
+            return self
+        return Plan(tuple(p if s in shards else () for s, p in enumerate(self.shards)), self.base)
 
     def with_shards(self, changed: dict[int, tuple[PlannedStep, ...]]) -> Plan:
         """The plan with these shards replaced."""
-        return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)))
+        return Plan(tuple(changed.get(s, steps) for s, steps in enumerate(self.shards)), self.base)
 
 
 def missing(steps: Sequence[PlannedStep], stored: Container[str]) -> tuple[PlannedStep, ...]:
@@ -117,7 +134,8 @@ def missing(steps: Sequence[PlannedStep], stored: Container[str]) -> tuple[Plann
 
 def plan_all(context: Context, facts: Iterable[Sequence[SliceFacts]]) -> Plan:
     """The plan of a model from the facts of the slices of each shard."""
-    return Plan(tuple(plan_shard(context, shard, slices) for shard, slices in enumerate(facts)))
+    shards = tuple(plan_shard(context, shard, slices) for shard, slices in enumerate(facts))
+    return Plan(shards, None if context.base == NO_BASE else context.base)
 
 
 def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tuple[PlannedStep, ...]:
@@ -125,20 +143,38 @@ def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tu
     steps: list[PlannedStep] = []
     seen: frozenset[int] = frozenset()
     n = 0
-    for r, facts in enumerate(slices):
-        if facts.n:
-            n += facts.n
-            gained = bool(facts.classes - seen)
-            seen |= facts.classes
-            previous = steps[-1] if steps else None
-            steps.append(_plan_step(context, shard, r, facts, previous=previous, seen=seen, n=n, gained=gained))
+    for place, r, facts in _numbered(slices, context.n_slices):
+        n += facts.n
+        gained = bool(facts.classes - seen)
+        seen |= facts.classes
+        previous = steps[-1] if steps else None
+        step = _plan_step(context, shard, r, place, facts, previous=previous, seen=seen, n=n, gained=gained)
+        steps.append(step)
     return tuple(steps)
+
+
+def _numbered(slices: Sequence[SliceFacts], n_slices: int) -> Iterator[tuple[int, int, SliceFacts]]:
+    """Place, number and facts of each slice that is not empty.
+
+    What arrived later is numbered by what is left of it: an arrival that was forgotten whole has never been.
+    """
+    arrived = n_slices
+    for place, facts in enumerate(slices):
+        if facts.n:
+            yield place, place if place < n_slices else arrived, facts
+            arrived += place >= n_slices
+
+
+def numbered(slices: Sequence[SliceFacts], place: int, n_slices: int) -> int:
+    """The number of the slice at a place, as the steps count."""
+    return place if place < n_slices else n_slices + sum(facts.n > 0 for facts in slices[n_slices:place])
 
 
 def _plan_step(
     context: Context,
     shard: int,
     r: int,
+    place: int,
     facts: SliceFacts,
     *,
     previous: PlannedStep | None,
@@ -161,6 +197,7 @@ def _plan_step(
         n=n,
         classes=_visible_classes(context, seen),
         constant=constant,
+        place=place,
     )
 
 
@@ -173,7 +210,7 @@ def _visible_classes(context: Context, seen: frozenset[int]) -> tuple[int, ...] 
 def root(context: Context, shard: int) -> str:
     """The key that a shard's chain hangs on."""
     return chain(
-        "root", FORMAT, context.fingerprint, context.seed, context.n_slices, shard, context.schema_digest, "no base"
+        "root", FORMAT, context.fingerprint, context.seed, context.n_slices, shard, context.schema_digest, context.base
     )
 
 

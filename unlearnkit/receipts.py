@@ -58,6 +58,10 @@ class Receipt:
         Entries of the schema that the records were the last to have. The schema keeps them.
     rejected : str
         Why nothing was done; empty otherwise.
+    kind : {"erasure", "rectification"}
+        Of a rectification, `n_records` were replaced.
+    base : str or None
+        The digest of the base model that training starts from: what that was trained on is outside the guarantee.
     """
 
     request_id: int
@@ -80,6 +84,8 @@ class Receipt:
     repaired_at: datetime | None = None
     unsupported: tuple[str, ...] = ()
     rejected: str = ""
+    kind: str = "erasure"
+    base: str | None = None
 
     def to_json(self) -> str:
         """The receipt as one JSON object, times in ISO 8601."""

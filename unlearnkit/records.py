@@ -19,6 +19,9 @@ from unlearnkit.validation import is_frame
 CLASSES = -1
 """Stands for the class labels where columns have numbers."""
 
+Place: TypeAlias = tuple[int, int]
+"""Shard and slice."""
+
 Support: TypeAlias = Mapping[int, frozenset[int]]
 """For each category column, by its number, the codes that some record has; for `CLASSES` the class codes."""
 
@@ -55,7 +58,7 @@ class Records(Protocol):
 
     @property
     def n_slices(self) -> int:
-        """The number of slices of each shard."""
+        """The number of slices of each shard, those that arrived later included."""
         ...
 
     @property
@@ -75,8 +78,16 @@ class Records(Protocol):
         """Targets and weights of a shard's rows of positive weight."""
         ...
 
+    def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
+        """The records of one slice of a shard."""
+        ...
+
     def addresses(self, shard: int) -> set[bytes]:
         """The addresses of all records of a shard."""
+        ...
+
+    def places(self, addresses: Collection[bytes], shards: Iterable[int]) -> dict[bytes, list[Place]]:
+        """The cells of these shards that hold records of each of these addresses, in order of slices, then shards."""
         ...
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
@@ -125,7 +136,7 @@ class MemoryRecords:
 
     @property
     def n_slices(self) -> int:
-        """The number of slices of each shard."""
+        """The number of slices of each shard, those that arrived later included."""
         return self._n_slices
 
     @property
@@ -153,6 +164,16 @@ class MemoryRecords:
         """Targets and weights of a shard's rows of positive weight."""
         return active_targets(self._shards[shard])
 
+    def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
+        """The records of one slice of a shard."""
+        records = self._shards[shard]
+        rows = np.flatnonzero(records.slice == slice)
+        return records.take(rows, int((rows < records.n_active).sum()))
+
+    def places(self, addresses: Collection[bytes], shards: Iterable[int]) -> dict[bytes, list[Place]]:
+        """The cells of these shards that hold records of each of these addresses, in order of slices, then shards."""
+        return places_of(((shard, self._shards[shard]) for shard in shards), addresses)
+
     def addresses(self, shard: int) -> set[bytes]:
         """The addresses of all records of a shard."""
         records = self._shards[shard]
@@ -178,11 +199,14 @@ class MemoryRecords:
             first={shard: r for shard, r in first.items() if r is not None},
             touched=frozenset(gone),
         )
-        left = [r.without(gone[shard]) if shard in gone else r for shard, r in enumerate(self._shards)]
-        return self._with(left, removed.touched), removed
+        left = {shard: self._shards[shard].without(rows) for shard, rows in gone.items()}
+        return self.with_shards(left, self._n_slices), removed
 
-    def _with(self, shards: Sequence[ShardRecords], touched: frozenset[int]) -> MemoryRecords:
-        records = MemoryRecords(shards, self._n_slices, classification=self._classification)
+    def with_shards(self, changed: Mapping[int, ShardRecords], n_slices: int) -> MemoryRecords:
+        """The records with these in place of those of the same shards."""
+        touched = changed.keys() if n_slices == self._n_slices else set(range(self.n_shards))
+        shards = [changed.get(shard, records) for shard, records in enumerate(self._shards)]
+        records = MemoryRecords(shards, n_slices, classification=self._classification)
         records._facts = {shard: facts for shard, facts in self._facts.items() if shard not in touched}
         records._support = {shard: found for shard, found in self._support.items() if shard not in touched}
         return records
@@ -197,6 +221,18 @@ class MemoryRecords:
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
         """Categories and class labels of the schema that no record has any more, to read."""
         return missing_entries(self.support(), schema)
+
+
+def places_of(shards: Iterable[tuple[int, ShardRecords]], addresses: Collection[bytes]) -> dict[bytes, list[Place]]:
+    """The cells that hold records of each of these addresses, in order of slices, then shards."""
+    wanted = set(addresses)
+    found: dict[bytes, set[tuple[int, int]]] = {}
+    for shard, records in shards:
+        rows = records.matching(wanted)
+        own = records.rid if records.handle is None else records.handle
+        for key, r in zip(own[rows], records.slice[rows].tolist(), strict=True):
+            found.setdefault(key.tobytes(), set()).add((r, shard))
+    return {address: [(shard, r) for r, shard in sorted(cells)] for address, cells in found.items()}
 
 
 def active_targets(records: ShardRecords) -> tuple[AnyArray, FloatArray | None]:

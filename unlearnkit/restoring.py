@@ -20,12 +20,11 @@ from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, content_hashes
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import ISOLATED, Cell, Change
+from unlearnkit.records import Place
 from unlearnkit.store import Store
 from unlearnkit.stored import describe
 from unlearnkit.typing import BoolArray
 
-Place: TypeAlias = tuple[int, int]
-"""Shard and slice."""
 Packed: TypeAlias = tuple[Cell, dict[str, bytes]]
 """A cell of the ledger, and the parts that hold its rows."""
 

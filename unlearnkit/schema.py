@@ -193,10 +193,7 @@ class Schema:
             frame = self._columns_of(X, exact=exact)
             refuse_missing(frame, capabilities, name)
             return frame
-        if self.feature_names is None:
-            return self.features(X.to_numpy(), capabilities, name, exact=exact)
-        missing = [c for c in self.feature_names if c not in X.columns]
-        if missing or X.shape[1] != len(self.feature_names):
+        if self.feature_names is not None and tuple(X.columns) != self.feature_names:
             raise SchemaError(wrong_columns(name, self.feature_names, list(X.columns)))
         return self.features(numeric_values(X, name), capabilities, name, exact=exact)
 
@@ -248,9 +245,17 @@ class Schema:
 
 
 def infer_schema(
-    X: Any, y: Any, capabilities: Capabilities, name: str, *, weighted: bool, id_type: str, explicit_ids: bool
+    X: Any,
+    y: Any,
+    capabilities: Capabilities,
+    name: str,
+    *,
+    weighted: bool,
+    id_type: str,
+    explicit_ids: bool,
+    classes: Any = None,
 ) -> Schema:
-    """The schema of the first data.
+    """The schema of the first data; `classes` are labels that it is to know besides those in `y`.
 
     Raises
     ------
@@ -265,6 +270,8 @@ def infer_schema(
         )
     if capabilities.task == "classification":
         labels = np.unique(checked_labels(y, n))
+        if classes is not None:
+            labels = np.unique(checked_labels(classes, len(classes)))
         if len(labels) < 2:  # noqa: PLR2004
             raise DataError(
                 f"{name} needs samples of at least 2 classes, but y contains one class only: nothing was changed."

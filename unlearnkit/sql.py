@@ -87,16 +87,13 @@ class SqlLedger:
     def submit(self, requests: Sequence[Request]) -> tuple[int, ...]:
         """Record new requests, durably when this returns, and give their sequences."""
         with self._database.write() as writer:
-            # Counted, not looked up: the count is sealed, and requests are never dropped.
-            first = writer.count("requests") + 1
-            numbered = [replace(request, sequence=first + i) for i, request in enumerate(requests)]
-            _write_requests(writer, numbered)
-        return tuple(request.sequence for request in numbered)
+            return _submit(writer, requests)
 
     def apply(self, change: Change) -> tuple[Checkpoint, ...]:
         """Write a change, all of it or nothing, and give the checkpoints that it dropped."""
         with self._database.write() as writer:
             _write_requests(writer, change.requests)
+            _submit(writer, change.submitted)
             _put_holders(writer, "cells", [_cell_row(cell) for cell in change.cells])
             first = writer.count("statements")
             writer.add("statements", [(first + i, envelope) for i, envelope in enumerate(change.statements)])
@@ -106,7 +103,9 @@ class SqlLedger:
             writer.epoch += change.keys is not None or bool(change.cells)
             if change.keys is None:
                 return ()
-            return _replan(writer, frozenset(change.keys))
+            dropped = _replan(writer, frozenset(change.keys))
+            _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint) for checkpoint in change.checkpoints])
+            return dropped
 
     def commit(self, checkpoint: Checkpoint) -> bool:
         """Record a checkpoint if its key is in the plan; say whether it is."""
@@ -296,6 +295,14 @@ class SqlLedger:
                 broken.append(f"{name} (rows are missing, or have come back)")
             findings += broken
         return sound, findings
+
+
+def _submit(writer: Writer, requests: Sequence[Request]) -> tuple[int, ...]:
+    # Counted, not looked up: the count is sealed, and requests are never dropped.
+    first = writer.count("requests") + 1
+    numbered = [replace(request, sequence=first + i) for i, request in enumerate(requests)]
+    _write_requests(writer, numbered)
+    return tuple(request.sequence for request in numbered)
 
 
 def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:

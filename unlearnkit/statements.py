@@ -42,6 +42,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "parameters_digest": "parameters_digest",
         "seed": "seed",
         "environment": "environment",
+        "base": "base",
     },
     "removed": {"records": "n_records", "first_slices": "shards", "unsupported_schema_entries": "unsupported"},
     "repair": {
@@ -53,6 +54,8 @@ _GROUPS: dict[str, dict[str, str]] = {
     },
     "destroyed": {"states": "states_destroyed", "blocks": "blocks_destroyed", "how_verified": "purge_check"},
 }
+RECTIFICATION = "rectification"
+"""The fact ``kind`` of a request that has replaced records instead of removing them."""
 _OF_REJECTED = ("request", "ids", "model")
 # What a purge cannot know yet, also where its statement is issued late.
 _KNOWN_AFTER_REPAIR = ("repaired_at", "digest_after", "steps_retrained", "untrainable_shards", "rebuilt_shards")
@@ -114,6 +117,8 @@ def statement_of(request: Request, kind: Kind, number: int, previous: str | None
 def _outcome(facts: dict[str, Any], kind: Kind) -> str:
     if kind == REJECTED:
         return "rejected"
+    if facts.get("kind") == RECTIFICATION:
+        return "rectified"
     if facts.get("n_records"):
         return "erased"
     return "erased by an earlier request" if facts.get("already_forgotten") else "no record found"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.addresses import Addresses
+from unlearnkit.bands import Bands
 from unlearnkit.blobs import Blobs, MemoryBlobs
 from unlearnkit.cells import MANIFEST, pack_manifest
 from unlearnkit.errors import ParameterError, StateError, StoreError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from unlearnkit.schema import Schema
 
 # Names of notes in the ledger.
-SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT = (
+SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT, POSITIONS, BUILT = (
     "settings",
     "policy",
     "refresh_s",
@@ -48,8 +49,12 @@ SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT = (
     "training",
     "untrainable",
     "rebuilt",
+    "positions",
+    "built",
 )
 ENVIRONMENT = "environment:"
+NOWHERE = -1
+"""Shard and slice of a checkpoint that is of none: the base."""
 _PUT_BYTES = 1 << 26
 
 
@@ -270,6 +275,12 @@ class Store:
                 self._drop([checkpoint])
             return kept
 
+    def put_base(self, key: str, parts: Parts, environment: str) -> Checkpoint:
+        """Keep the parts of the model that training starts from; the caller records the checkpoint with the plan."""
+        names = self.blobs.put(parts.values())
+        named = tuple(sorted(zip(parts, names, strict=True)))
+        return Checkpoint(key, NOWHERE, NOWHERE, named, environment)
+
     def parts(self, key: str) -> dict[str, bytes]:
         """The parts of a stored state, each checked against its name.
 
@@ -314,7 +325,8 @@ class Store:
             if moves:
                 # Under the lock nobody else has changed them meanwhile.
                 gone = {checkpoint.key for checkpoint in dropped}
-                self._known = (self.ledger.epoch, {key: c for key, c in known.items() if key not in gone})
+                kept = {key: c for key, c in known.items() if key not in gone}
+                self._known = (self.ledger.epoch, kept | {c.key: c for c in change.checkpoints})
             if not self.durable:
                 self._drop(dropped)
             return len(dropped)
@@ -447,7 +459,8 @@ class Store:
         StoreError
             If it is another secret than the store was made with: no record would be found by its id.
         """
-        partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition, id_type)
+        bands = None if settings["prior"] is None else Bands.of(dict(settings["prior"]))
+        partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition, bands, id_type)
         if settings["secret_id"] != partition.secret_id:
             raise StoreError(
                 f"The partition secret is not the one that {self!r} was made with, so no record would be found by its "

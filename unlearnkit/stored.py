@@ -14,6 +14,7 @@ from unlearnkit.data import ShardRecords, SliceFacts
 from unlearnkit.ledger import Cell
 from unlearnkit.records import (
     CLASSES,
+    Place,
     Records,
     Removed,
     Support,
@@ -21,6 +22,7 @@ from unlearnkit.records import (
     first_slice,
     joined,
     missing_entries,
+    places_of,
     support_of,
 )
 from unlearnkit.schema import Schema
@@ -42,6 +44,7 @@ class StoredRecords:
         A shard and slice without one has no records.
     schema : Schema
     n_shards, n_slices : int
+        Cells of later slices are of records that arrived later.
     pending : collection of bytes
         The addresses that were removed and that stale cells still hold.
     """
@@ -60,7 +63,7 @@ class StoredRecords:
         self._cells = {(cell.shard, cell.slice): cell for cell in cells}
         self._schema = schema
         self._n_shards = n_shards
-        self._n_slices = n_slices
+        self._n_slices = max([n_slices, *(r + 1 for _, r in self._cells)])
         self._pending = frozenset(pending)
         # Requests that are carried out together look at the same cells again and again.
         self._looked_at: dict[tuple[int, int], tuple[Cell, ShardRecords]] = {}
@@ -72,7 +75,7 @@ class StoredRecords:
 
     @property
     def n_slices(self) -> int:
-        """The number of slices of each shard."""
+        """The number of slices of each shard, those that arrived later included."""
         return self._n_slices
 
     @property
@@ -122,6 +125,10 @@ class StoredRecords:
             found |= rows.keys(np.ones(len(rows), dtype=bool))
         return found
 
+    def places(self, addresses: Collection[bytes], shards: Iterable[int]) -> dict[bytes, list[Place]]:
+        """The cells of these shards that hold records of each of these addresses, in order of slices, then shards."""
+        return places_of(((s, self._rows(cell)) for s in shards for cell in self._of(s)), addresses)
+
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
         """Those of these addresses that have records in these shards."""
         wanted = set(addresses)
@@ -167,6 +174,17 @@ class StoredRecords:
         """Categories and class labels of the schema that no record has any more, to read."""
         return missing_entries(self.support(), schema)
 
+    def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
+        """The records of one cell, all of them read.
+
+        Raises
+        ------
+        StateError
+            If a blob is missing or damaged.
+        """
+        cell = self._cells.get((shard, slice))
+        return self._read(cell) if cell is not None and cell.n_records else no_records(self._schema)
+
     def rewritten(self) -> Iterator[tuple[Cell, dict[str, bytes]]]:
         """Each stale cell as it should be, with its new parts: the caller fills in the names of their blobs.
 
@@ -180,6 +198,10 @@ class StoredRecords:
             if cell.stale:
                 records = self._read(cell) if cell.n_records else no_records(self._schema)
                 yield describe(cell.shard, cell.slice, records, self._schema), pack_cell(records, self._schema)
+
+    def with_cells(self, cells: Iterable[Cell]) -> StoredRecords:
+        """The records with these cells, which were written anew, in place of those of the same places."""
+        return self._with(cells, self._pending)
 
     def moved(self, cells: Iterable[Cell], pending: Collection[bytes]) -> StoredRecords:
         """The records as a ledger describes them that has changed meanwhile."""

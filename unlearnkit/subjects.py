@@ -39,7 +39,7 @@ def subject_version(envelopes: Sequence[str], public_keys: str, pseudonyms: Coll
     latest = max(predicates, key=lambda predicate: int(predicate["chain"]["number"]))
     request, alone = latest["request"], latest["ids"]["asked_for"] == 1
     own = sorted({*pseudonyms} & {*latest["ids"]["pseudonyms"]})
-    if pseudonyms and not own and request["outcome"] == "erased":
+    if pseudonyms and not own and request["outcome"] in ("erased", "rectified"):
         raise UnknownRecordError(
             f"Request {request['sequence']} removed no record of this id; nothing was made. Look for the request that "
             "did."
@@ -66,14 +66,15 @@ def subject_version(envelopes: Sequence[str], public_keys: str, pseudonyms: Coll
 
 def subject_text(version: dict[str, Any]) -> str:
     """The version for a data subject as plain text, one statement per line."""
-    lines = [f"Your erasure request (number {version['request']})", ""]
+    what = "rectification" if version["outcome"] == "rectified" else "erasure"
+    lines = [f"Your {what} request (number {version['request']})", ""]
     lines.append(f"Received on {_shown(version['received'])}.")
     if version["purged"] is None:
         lines.append(f"The request was rejected: {version['reason']}")
     else:
         lines += _what_was_done(version)
     if version["outside_control"]:
-        lines.append("Not in our hands, and not part of this erasure:")
+        lines.append(f"Not in our hands, and not part of this {what}:")
         lines += [f"  - {copy}" for copy in version["outside_control"]]
     if version["pseudonyms"]:
         lines.append("In our signed receipts you are named only by:")
@@ -84,7 +85,8 @@ def subject_text(version: dict[str, Any]) -> str:
 
 
 def _what_was_done(version: dict[str, Any]) -> list[str]:
-    lines = [f"From {_shown(version['isolated'])} on, no answer of the model was influenced by your data."]
+    old = "the old values of your data" if version["outcome"] == "rectified" else "your data"
+    lines = [f"From {_shown(version['isolated'])} on, no answer of the model was influenced by {old}."]
     if version["readers_refreshed_by"] is not None:
         lines.append(f"That holds for every program that uses it from {_shown(version['readers_refreshed_by'])} on.")
     if version["outcome"] == "erased":
@@ -93,13 +95,19 @@ def _what_was_done(version: dict[str, Any]) -> list[str]:
         lines.append(
             f"{what}, and all that the model had learned from them, were destroyed: {_shown(version['purged'])}."
         )
+    elif version["outcome"] == "rectified":
+        lines.append(
+            "Your records were replaced by the corrected ones, and all that the model had learned from the old ones "
+            f"was destroyed: {_shown(version['purged'])}."
+        )
     else:
         lines.append(f"There was nothing left to destroy ({version['outcome']}).")
     if version["due"] is not None:
         met = "met" if version["deadline_met"] else "missed"
         lines.append(f"This was due by {_shown(version['due'])}; the deadline was {met}.")
     if version["repaired"] is not None:
-        lines.append(f"The model was completed again without your data: {_shown(version['repaired'])}.")
+        how = "with the corrected data" if version["outcome"] == "rectified" else "without your data"
+        lines.append(f"The model was completed again {how}: {_shown(version['repaired'])}.")
     return lines
 
 

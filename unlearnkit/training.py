@@ -11,7 +11,7 @@ import numpy as np
 
 from unlearnkit.data import ShardRecords, first_rows
 from unlearnkit.errors import ParameterError, StateError, TrainingError
-from unlearnkit.learner import Batch, Learner
+from unlearnkit.learner import Batch, Learner, Warm
 from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.plan import PlannedStep
 from unlearnkit.threads import one_thread
@@ -34,6 +34,8 @@ class ShardTask:
         The stored parts that the first of them trains on from.
     labels : ndarray or None
         The class labels of the schema.
+    base : dict or None
+        The parts of the model that every start is from.
     """
 
     learner: Learner[Any]
@@ -41,6 +43,7 @@ class ShardTask:
     steps: tuple[PlannedStep, ...]
     parent: Parts | None
     labels: AnyArray | None
+    base: Parts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +91,9 @@ def run_task(task: ShardTask) -> tuple[list[TrainedStep], TrainingError | None]:
 def _train_step(task: ShardTask, planned: PlannedStep, parts: Parts | None, scratch: dict[str, Any]) -> Parts:
     learner = task.learner
     # Decoded from bytes in the first fit too: a state in memory may differ from the one that a repair will load.
-    state = None if parts is None else learner.load(parts)
     batch = make_batch(task.records, planned, task.labels, scratch)
     try:
+        state = _start(learner, task.base, batch.classes) if parts is None else learner.load(parts)
         return learner.save(learner.train(state, batch, planned.step))
     except (ParameterError, StateError, MemoryError):
         raise
@@ -102,6 +105,13 @@ def _train_step(task: ShardTask, planned: PlannedStep, parts: Parts | None, scra
             planned.slice,
             type(error).__name__,
         ) from error
+
+
+def _start(learner: Learner[Any], base: Parts | None, classes: AnyArray | None) -> Any:
+    if base is None:
+        return None
+    assert isinstance(learner, Warm)
+    return learner.load(learner.save(learner.start(base, classes)))
 
 
 def make_batch(records: ShardRecords, planned: PlannedStep, labels: AnyArray | None, scratch: dict[str, Any]) -> Batch:

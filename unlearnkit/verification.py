@@ -8,11 +8,12 @@ from typing import TypeAlias
 from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.hashing import chain
-from unlearnkit.ledger import Checkpoint
+from unlearnkit.ledger import Change, Checkpoint
 from unlearnkit.plan import Plan, missing
 from unlearnkit.receipts import VerifyReport
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store
+from unlearnkit.typing import Parts
 
 States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
 """Part names and part digests of the state of each (shard, slice)."""
@@ -32,10 +33,11 @@ def model_digest(config: Config, schema: Schema, states: States) -> str:
     return chain("model", *fields)
 
 
-def rebuilt(builder: Builder, build: Build, advance: Callable[[int], None]) -> States:
-    """The states of a build in an empty store."""
-    store = Store()
-    store.replan(build.plan.keys)
+def rebuilt(builder: Builder, build: Build, base: Parts | None, advance: Callable[[int], None]) -> States:
+    """The states of a build in an empty store, which has nothing but the base."""
+    store, key = Store(), build.plan.base
+    known = () if key is None or base is None else (store.put_base(key, base, builder.environment),)
+    store.apply(Change(keys=build.plan.keys, checkpoints=known))
     builder.build(build, store, lambda *_: advance(1))
     return states_of(build.plan, store.checkpoints())
 

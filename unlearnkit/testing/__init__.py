@@ -3,6 +3,7 @@
 Plugin authors call `check_learner`, or parametrise their tests by `parametrize_with_checks`.
 """
 
+from unlearnkit.testing.arriving import check_goes_on_beyond_the_budget
 from unlearnkit.testing.checks import (
     CHECKS,
     Check,
@@ -27,6 +28,11 @@ from unlearnkit.testing.checks import (
 )
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.testing.running import check_learner, parametrize_with_checks
+from unlearnkit.testing.starting import (
+    check_base_is_packed_alike,
+    check_base_runs_no_code_and_is_no_nonsense,
+    check_starts_from_the_base,
+)
 from unlearnkit.testing.subject import Subject, ensemble
 
 __all__ = [
@@ -35,9 +41,12 @@ __all__ = [
     "Memory",
     "RememberingLearner",
     "Subject",
+    "check_base_is_packed_alike",
+    "check_base_runs_no_code_and_is_no_nonsense",
     "check_capabilities_are_consistent",
     "check_fingerprint_is_stable",
     "check_forget_equals_refit",
+    "check_goes_on_beyond_the_budget",
     "check_ignores_global_random_state",
     "check_ignores_later_rows",
     "check_knows_only_the_classes_of_the_prefix",
@@ -53,6 +62,7 @@ __all__ = [
     "check_same_bytes_in_another_process",
     "check_sample_weight_is_used",
     "check_scratch_is_only_a_cache",
+    "check_starts_from_the_base",
     "check_train_leaves_its_inputs_alone",
     "ensemble",
     "parametrize_with_checks",

@@ -13,13 +13,19 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import joblib
 import numpy as np
 
 from unlearnkit.data import ShardRecords
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Capabilities, Learner
-from unlearnkit.testing.subject import SHORT, Shard, Subject, one_shard, pick
+from unlearnkit.testing.arriving import check_goes_on_beyond_the_budget
+from unlearnkit.testing.probes import Trap, damaged, elsewhere, pickled, same, shape_of, trapped
+from unlearnkit.testing.starting import (
+    check_base_is_packed_alike,
+    check_base_runs_no_code_and_is_no_nonsense,
+    check_starts_from_the_base,
+)
+from unlearnkit.testing.subject import SHORT, Subject, one_shard, pick, train_last
 from unlearnkit.typing import Parts
 from unlearnkit.validation import is_frame
 
@@ -50,24 +56,23 @@ def check_fingerprint_is_stable(subject: Subject) -> None:
     shard = replace(one_shard(subject), learner=other)
     shard.last()
     assert one.fingerprint == other.fingerprint, "the fingerprint changed with use, or from one learner to the next"
-    elsewhere = _elsewhere(_fingerprint, one)
-    assert one.fingerprint == elsewhere, "the fingerprint is another one in another process"
+    assert one.fingerprint == elsewhere(_fingerprint, one), "the fingerprint is another one in another process"
 
 
 def check_learner_pickles(subject: Subject) -> None:
     """A learner travels to a worker process and back, and trains the same bytes."""
     shard = one_shard(subject)
-    travelled = replace(shard, learner=_pickled(shard.learner))
+    travelled = replace(shard, learner=pickled(shard.learner))
     assert travelled.last() == shard.last(), "after pickling the learner trains other bytes"
 
 
 def check_learner_never_changes(subject: Subject) -> None:
     """Training and predicting leave no trace in the learner or in the wrapped model."""
     shard = one_shard(subject)
-    before = _shape_of(shard.learner), _shape_of(subject.original)
+    before = shape_of(shard.learner), shape_of(subject.original)
     state = shard.learner.load(shard.last())
     shard.learner.predict(state, shard.records.X)
-    after = _shape_of(shard.learner), _shape_of(subject.original)
+    after = shape_of(shard.learner), shape_of(subject.original)
     assert before == after, "the learner or the wrapped model changed: state goes in and comes out, nothing is kept"
 
 
@@ -82,7 +87,7 @@ def check_train_leaves_its_inputs_alone(subject: Subject) -> None:
             state = shard.learner.load(parts)
             before = shard.learner.save(state)
             shard.learner.train(state, shard.batch(step, {}), step.step)
-            assert _same(shard.learner.save(state), before), "train changed the state that it was given"
+            assert same(shard.learner.save(state), before), "train changed the state that it was given"
 
 
 def check_predict_leaves_the_state_alone(subject: Subject) -> None:
@@ -93,7 +98,7 @@ def check_predict_leaves_the_state_alone(subject: Subject) -> None:
     first = shard.learner.predict(state, shard.records.X)
     second = shard.learner.predict(state, shard.records.X)
     assert np.array_equal(first, second), "predicting twice gave two answers"
-    assert _same(shard.learner.save(state), before), "predict changed the state"
+    assert same(shard.learner.save(state), before), "predict changed the state"
 
 
 def check_predictions_have_the_right_shape(subject: Subject) -> None:
@@ -150,8 +155,8 @@ def check_resume_is_bitwise(subject: Subject) -> None:
         start = None if step.parent is None else parts
         once = shard.train(step, start, {})
         again = shard.learner.save(shard.learner.load(once))
-        assert _same(again, once), "a state that is loaded and saved has other bytes"
-        assert _same(shard.train(step, start, {}), once), "training on from the same bytes gave another state"
+        assert same(again, once), "a state that is loaded and saved has other bytes"
+        assert same(shard.train(step, start, {}), once), "training on from the same bytes gave another state"
         parts = once
 
 
@@ -160,7 +165,7 @@ def check_scratch_is_only_a_cache(subject: Subject) -> None:
     shard = one_shard(subject)
     kept, emptied = list(shard.states()), list(shard.states(keep_scratch=False))
     for (step, parts), (_, other) in zip(kept, emptied, strict=True):
-        assert _same(parts, other), f"the state of slice {step.slice} depends on what scratch held"
+        assert same(parts, other), f"the state of slice {step.slice} depends on what scratch held"
 
 
 def check_ignores_later_rows(subject: Subject) -> None:
@@ -170,7 +175,7 @@ def check_ignores_later_rows(subject: Subject) -> None:
     for i, (step, parts) in enumerate(states):
         for altered in _altered(shard.records, step.n):
             other = list(replace(shard.with_records(altered), steps=shard.steps[: i + 1]).states())[-1][1]
-            assert _same(parts, other), f"the state of slice {step.slice} depends on rows of later slices"
+            assert same(parts, other), f"the state of slice {step.slice} depends on rows of later slices"
             assert not _planted(other), f"a value of a later row is in the state of slice {step.slice}"
 
 
@@ -181,14 +186,14 @@ def check_ignores_global_random_state(subject: Subject) -> None:
         one = shard.last()
     with _numpy_seed(2):
         other = shard.last()
-    assert _same(one, other), "the state depends on numpy's global random state: use step.seeded()"
+    assert same(one, other), "the state depends on numpy's global random state: use step.seeded()"
 
 
 def check_same_bytes_in_another_process(subject: Subject) -> None:
     """A fresh process, with other hash seeds, trains the same bytes."""
     shard = one_shard(subject)
-    travelled = replace(shard, learner=_pickled(shard.learner))
-    assert _same(travelled.last(), _elsewhere(_train_last, shard)), "another process trained other bytes"
+    travelled = replace(shard, learner=pickled(shard.learner))
+    assert same(travelled.last(), elsewhere(train_last, shard)), "another process trained other bytes"
 
 
 def check_n_jobs_never_changes_a_byte(subject: Subject) -> None:
@@ -203,21 +208,16 @@ def check_load_runs_no_code(subject: Subject) -> None:
     """A pickle in place of a part is not executed."""
     shard = one_shard(subject)
     parts = shard.last()
-    for name in parts:
-        _Trap.sprung = False
+    for name, trap in trapped(parts):
         with contextlib.suppress(Exception):
-            shard.learner.load({**parts, name: pickle.dumps(_Trap())})
-        assert not _Trap.sprung, f"load executed code from the bytes of part {name!r}"
+            shard.learner.load(trap)
+        assert not Trap.sprung, f"load executed code from the bytes of part {name!r}"
 
 
 def check_load_rejects_nonsense(subject: Subject) -> None:
     """Missing, empty, truncated and random parts are a StateError."""
     shard = one_shard(subject)
-    parts = shard.last()
-    noise = np.random.default_rng(0).bytes(64)
-    damaged: list[Parts] = [{}, {"no such part": noise}]
-    damaged += [{**parts, name: bad} for name, data in parts.items() for bad in (b"", data[: len(data) // 2], noise)]
-    for nonsense in damaged:
+    for nonsense in damaged(shard.last()):
         try:
             state = shard.learner.load(nonsense)
             shard.learner.predict(state, shard.records.X)
@@ -253,6 +253,10 @@ CHECKS: tuple[Check, ...] = (
     check_n_jobs_never_changes_a_byte,
     check_load_runs_no_code,
     check_load_rejects_nonsense,
+    check_goes_on_beyond_the_budget,
+    check_base_is_packed_alike,
+    check_starts_from_the_base,
+    check_base_runs_no_code_and_is_no_nonsense,
     check_forget_equals_refit,
 )
 
@@ -310,35 +314,8 @@ def _planted(parts: Parts) -> bool:
     return any(trace in data for data in parts.values() for trace in traces)
 
 
-def _same(one: Parts, other: Parts) -> bool:
-    return dict(one) == dict(other)
-
-
-def _elsewhere(function: Callable[..., Any], argument: Any) -> Any:
-    """The result of a call in a worker process, which is a fresh interpreter with its own hash seed."""
-    # With the settings of the build, so that both can share their workers: starting one takes seconds.
-    parallel = joblib.Parallel(n_jobs=2, backend="loky", max_nbytes=None)
-    return parallel([joblib.delayed(function)(argument)] * 2)[-1]
-
-
-def _pickled(learner: Learner[Any]) -> Learner[Any]:
-    copy: Learner[Any] = pickle.loads(pickle.dumps(learner))  # noqa: S301
-    return copy
-
-
 def _fingerprint(learner: Learner[Any]) -> str:
     return learner.fingerprint
-
-
-def _train_last(shard: Shard) -> Parts:
-    return shard.last()
-
-
-def _shape_of(thing: Any) -> bytes:
-    try:
-        return pickle.dumps(thing)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return repr(thing).encode()
 
 
 @contextlib.contextmanager
@@ -352,16 +329,3 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         assert np.array_equal(planted[1], left[1]), "training used up numpy's global random state"
     finally:
         np.random.set_state(before)  # noqa: NPY002
-
-
-class _Trap:
-    """Sets a flag when it is unpickled."""
-
-    sprung = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _spring, ()
-
-
-def _spring() -> None:
-    _Trap.sprung = True

@@ -19,12 +19,17 @@ import numpy as np
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Batch, Capabilities, Learner, Step
 from unlearnkit.parts import pack_json, unpack_json
-from unlearnkit.testing import checks
+from unlearnkit.testing import arriving, checks, starting
 from unlearnkit.testing.checks import Check
 from unlearnkit.testing.remembering import Memory, RememberingLearner
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
 
 _LARGE = 64
+
+
+def _is_large(batch: Batch, step: Step) -> bool:
+    """Whether the shard is one of the step-by-step checks, and the step none of those that arrived later."""
+    return batch.X_shard.shape[0] > _LARGE and step.stop <= 1
 
 
 class Marking(RememberingLearner):
@@ -149,7 +154,7 @@ class Counting(RememberingLearner):
         """Carry the count on."""
         memory = super().train(state, batch, step)
         loads = state.loads if isinstance(state, Worn) else 0
-        return Worn(memory.records, memory.n_outputs, memory.weighted, loads)
+        return Worn(memory.records, memory.n_outputs, memory.weighted, memory.base, loads)
 
     def save(self, state: Memory) -> dict[str, bytes]:
         """The count too."""
@@ -159,7 +164,7 @@ class Counting(RememberingLearner):
         """One more."""
         memory = super().load({name: data for name, data in parts.items() if name != "loads"})
         loads = unpack_json(parts.get("loads", b""))
-        return Worn(memory.records, memory.n_outputs, memory.weighted, loads + 1)
+        return Worn(memory.records, memory.n_outputs, memory.weighted, memory.base, loads + 1)
 
 
 class Hoarding(Marking):
@@ -167,7 +172,7 @@ class Hoarding(Marking):
 
     def mark(self, state: Memory | None, batch: Batch, step: Step) -> float | None:  # noqa: ARG002
         """Whether scratch was emptied."""
-        emptied = bool(batch.n_old) and not batch.scratch and batch.X_shard.shape[0] > _LARGE
+        emptied = bool(batch.n_old) and not batch.scratch and _is_large(batch, step)
         batch.scratch["seen"] = True
         return -1.0 if emptied else None
 
@@ -177,7 +182,7 @@ class Peeking(Marking):
 
     def mark(self, state: Memory | None, batch: Batch, step: Step) -> float | None:  # noqa: ARG002
         """The largest value."""
-        return float(batch.X_shard.max()) if batch.X_shard.shape[0] > _LARGE else None
+        return float(batch.X_shard.max()) if _is_large(batch, step) else None
 
 
 class Gambling(Marking):
@@ -230,6 +235,42 @@ class Lenient(RememberingLearner):
             return Memory(frozenset({(0.0, 0.0, 0.0, 0.0, 0.0)}), 3)
 
 
+class Surveying(Marking):
+    """Counts all rows of the shard when the whole budget is spent, also those that are yet to arrive."""
+
+    def mark(self, state: Memory | None, batch: Batch, step: Step) -> float | None:  # noqa: ARG002
+        """The number of rows."""
+        return -float(batch.X_shard.shape[0]) if step.stop > 1 else None
+
+
+class Stamping(RememberingLearner):
+    """Stamps a packed base with the process that packed it."""
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """One more record in the base: the number of the process."""
+        stamp = (float(os.getpid()),) * (n_features + 1)
+        return super().pack_base(replace(base, records=base.records | {stamp}), n_features, labels)
+
+
+class Indifferent(RememberingLearner):
+    """Starts from nothing, whatever the base is."""
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Memory:
+        """A memory without a base."""
+        return replace(super().start(base, classes), base=frozenset())
+
+
+class Credulous(RememberingLearner):
+    """Starts from anything."""
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Memory:
+        """An empty memory where there is no other."""
+        try:
+            return super().start(base, classes)
+        except StateError:
+            return Memory(frozenset(), 1 if classes is None else len(classes))
+
+
 @dataclass
 class Stale(RememberingLearner):
     """Remembers what it trained for a shard and slice, and gives it again whatever the rows are now."""
@@ -265,5 +306,9 @@ MUTANTS: dict[Check, Learner[Any]] = {
     checks.check_n_jobs_never_changes_a_byte: Threaded(),
     checks.check_load_runs_no_code: Gullible(),
     checks.check_load_rejects_nonsense: Lenient(),
+    arriving.check_goes_on_beyond_the_budget: Surveying(),
+    starting.check_base_is_packed_alike: Stamping(),
+    starting.check_starts_from_the_base: Indifferent(),
+    starting.check_base_runs_no_code_and_is_no_nonsense: Credulous(),
     checks.check_forget_equals_refit: Stale(),
 }

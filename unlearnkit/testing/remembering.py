@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearnkit.errors import StateError
+from unlearnkit.errors import ParameterError, StateError
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.typing import AnyArray, Features, FloatArray, Task
@@ -32,11 +32,14 @@ class Memory:
         Columns to predict.
     weighted : bool
         Whether the last number of a record is its weight.
+    base : frozenset of tuple
+        Features and targets of the records of the base that training started from.
     """
 
     records: frozenset[tuple[float, ...]]
     n_outputs: int
     weighted: bool = False
+    base: frozenset[tuple[float, ...]] = frozenset()
 
 
 @dataclass
@@ -105,11 +108,12 @@ class RememberingLearner:
         columns: list[Any] = [X, batch.y, batch.sample_weight] if weighted else [X, batch.y]
         rows = np.column_stack(columns)[batch.n_old :]
         n_outputs = 1 if batch.classes is None else len(batch.classes)
-        return Memory(seen | {tuple(row) for row in rows.tolist()}, n_outputs, weighted)
+        base = frozenset() if state is None else state.base
+        return Memory(seen | {tuple(row) for row in rows.tolist()}, n_outputs, weighted, base)
 
     def predict(self, state: Memory, X: Features) -> FloatArray:
         """Something that depends on every record: frequencies of the classes, or the mean of the targets."""
-        records = np.array(sorted(state.records))
+        records = np.array(sorted(state.records | _as_heavy(state.base, weighted=state.weighted)))
         weight = records[:, -1] if state.weighted else np.ones(len(records))
         targets = records[:, -2] if state.weighted else records[:, -1]
         if self.task == "regression":
@@ -119,14 +123,53 @@ class RememberingLearner:
 
     def save(self, state: Memory) -> dict[str, bytes]:
         """The records, sorted."""
-        return {"records": pack_json(sorted(state.records)), "shape": pack_json([state.n_outputs, state.weighted])}
+        base = {"base": pack_json(sorted(state.base))} if state.base else {}
+        shape = pack_json([state.n_outputs, state.weighted])
+        return {"records": pack_json(sorted(state.records)), "shape": shape} | base
 
     def load(self, parts: Mapping[str, bytes]) -> Memory:
         """The records."""
-        if set(parts) != {"records", "shape"}:
+        if set(parts) - {"base"} != {"records", "shape"}:
             raise StateError(f"Expected the parts records and shape, got {sorted(parts)}; nothing was changed.")
-        records: Any = unpack_json(parts["records"])
-        shape = unpack_json(parts["shape"])
-        if not isinstance(records, list) or not isinstance(shape, list):
-            raise StateError("The stored records are not a list; nothing was changed.")
-        return Memory(frozenset(tuple(record) for record in records), *shape)
+        match unpack_json(parts["shape"]):
+            case [int(n_outputs), bool(weighted)]:
+                base = _records(parts["base"]) if "base" in parts else frozenset()
+                return Memory(_records(parts["records"]), n_outputs, weighted, base)
+        raise StateError("The stored shape is none; nothing was changed.")
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """The records of a `Memory`, sorted, without their weights.
+
+        Raises
+        ------
+        ParameterError
+            If it is no memory of such records.
+        """
+        if not isinstance(base, Memory) or any(
+            len(record) != n_features + 1 + base.weighted for record in base.records
+        ):
+            raise ParameterError(f"base is no Memory of records with {n_features} features; nothing was changed.")
+        if self.task == "classification" and base.n_outputs != len(labels if labels is not None else ()):
+            raise ParameterError(f"base remembers {base.n_outputs} classes, not those of y; nothing was changed.")
+        return {"records": pack_json(sorted(record[: n_features + 1] for record in base.records))}
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Memory:
+        """Remember the base, and no record yet."""
+        if set(base) != {"records"}:
+            raise StateError(f"Expected the part records, got {sorted(base)}; nothing was changed.")
+        k = 1 if classes is None else len(classes)
+        records = _records(base["records"])
+        known = records if classes is None else frozenset(record for record in records if record[-1] < k)
+        return Memory(frozenset(), k, base=known)
+
+
+def _records(data: bytes) -> frozenset[tuple[float, ...]]:
+    records: Any = unpack_json(data)
+    if not isinstance(records, list) or not all(isinstance(record, list) for record in records):
+        raise StateError("The stored records are not a list; nothing was changed.")
+    return frozenset(tuple(record) for record in records)
+
+
+def _as_heavy(base: frozenset[tuple[float, ...]], *, weighted: bool) -> frozenset[tuple[float, ...]]:
+    """The records of the base beside others: of weight 1 where those have weights."""
+    return frozenset((*record, 1.0) for record in base) if weighted else base

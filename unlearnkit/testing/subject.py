@@ -44,6 +44,8 @@ class Subject:
         The native model, or the learner itself.
     X, y : array-like
         Rows that suit the model.
+    base : object or None
+        For a learner that can start warm: a model to start from. None: the model fitted on some of the rows.
     """
 
     name: str
@@ -51,9 +53,10 @@ class Subject:
     original: Any
     X: Any
     y: Any
+    base: Any = None
 
     @classmethod
-    def of(cls, model: Any, X: Any = None, y: Any = None, *, name: str | None = None) -> Subject:
+    def of(cls, model: Any, X: Any = None, y: Any = None, *, name: str | None = None, base: Any = None) -> Subject:
         """A subject from a native model or a learner.
 
         Parameters
@@ -65,6 +68,9 @@ class Subject:
             positive target.
         name : str or None
             What test ids call it.
+        base : object or None
+            For a learner that can start warm: what a user would pass as ``base=``. None means the native model, or
+            the learner's state, after training on some of the rows.
         """
         if isinstance(model, Subject):
             return model
@@ -72,7 +78,7 @@ class Subject:
         make: Callable[[], Learner[Any]] = (lambda: copy.deepcopy(model)) if own else (lambda: resolve(model))
         if X is None:
             X, y = default_rows(make().capabilities.task)
-        return cls(name or type(model).__name__, make, model, X, y)
+        return cls(name or type(model).__name__, make, model, X, y, base)
 
     @property
     def n_slices(self) -> int:
@@ -88,6 +94,16 @@ class Subject:
             _, first = np.unique(np.asarray(self.y), return_index=True)
             chosen = np.unique(np.concatenate([first, chosen]))
         return pick(self.X, chosen), np.asarray(self.y)[chosen]
+
+    def base_model(self) -> Any:
+        """A model to start from, as a user would have it."""
+        if self.base is not None:
+            return self.base
+        X, y = self.rows(SHORT, seed=3)
+        if isinstance(self.original, Learner):
+            shard = one_shard(self, n_slices=1, X=X, y=y)
+            return shard.learner.load(shard.last())
+        return copy.deepcopy(self.original).fit(X, y)
 
     def ensemble(self, n_shards: int, n_slices: int, *, schema: Schema | None = None, n_jobs: int = 1) -> SisaEnsemble:
         """An unfitted ensemble over a fresh learner."""
@@ -179,9 +195,15 @@ class Shard:
 
 
 def one_shard(
-    subject: Subject, *, n_slices: int | None = None, X: Any = None, y: Any = None, sample_weight: Any = None
+    subject: Subject,
+    *,
+    n_slices: int | None = None,
+    arrivals: int = 0,
+    X: Any = None,
+    y: Any = None,
+    sample_weight: Any = None,
 ) -> Shard:
-    """All rows of a subject (or the given ones) in one shard."""
+    """All rows of a subject (or the given ones) in one shard, some of them in slices that arrived later."""
     learner = subject.make()
     capabilities = learner.capabilities
     count = n_slices or subject.n_slices
@@ -193,7 +215,7 @@ def one_shard(
         sample_weight,
         range(len(y)),
         schema=None,
-        partition=HashPartition(SECRET).bind(1, count, None),
+        partition=HashPartition(SECRET).bind(1, count + arrivals, None),
         capabilities=capabilities,
         name=subject.name,
     )
@@ -207,8 +229,13 @@ def one_shard(
         resumable=capabilities.resumable,
         absent_classes=capabilities.absent_classes,
     )
-    steps = plan_shard(context, 0, records.facts(count, classification=schema.classes is not None))
+    steps = plan_shard(context, 0, records.facts(count + arrivals, classification=schema.classes is not None))
     return Shard(learner, records, tuple(s for s in steps if not s.constant), schema)
+
+
+def train_last(shard: Shard) -> Parts:
+    """The parts after the last step, as a function that another process can find."""
+    return shard.last()
 
 
 def default_rows(task: str) -> tuple[Any, Any]:

@@ -10,13 +10,14 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from unlearnkit.carried import parameter_leaks
 from unlearnkit.errors import UnsupportedModelError
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
-from unlearnkit.learner import Batch, Capabilities, Step
+from unlearnkit.learner import Batch, Capabilities, Leak, Step
 from unlearnkit.typing import BoolArray, Features, FloatArray, Task
 from unlearnkit_lightgbm import text
 from unlearnkit_lightgbm.matrix import encode
-from unlearnkit_lightgbm.parameters import neutral
+from unlearnkit_lightgbm.parameters import neutral, spellings
 from unlearnkit_lightgbm.settings import Settings, read
 from unlearnkit_lightgbm.shard import Shard
 from unlearnkit_lightgbm.state import Edges, Trees
@@ -37,6 +38,7 @@ class LightGBMLearner:
 
     settings: Settings
     fingerprint: str
+    leaks: tuple[Leak, ...] = ()
 
     @classmethod
     def of(cls, model: Any) -> LightGBMLearner:
@@ -51,7 +53,8 @@ class LightGBMLearner:
         """
         settings = read(model, _task(model))
         identity = fingerprint(model, neutral=NEUTRAL | neutral())
-        return cls(settings, hashlib.sha256(_METHOD + identity.encode()).hexdigest())
+        leaks = tuple(parameter_leaks(model, "estimator", learned=spellings("feature_contri")))
+        return cls(settings, hashlib.sha256(_METHOD + identity.encode()).hexdigest(), leaks)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,6 +73,7 @@ class LightGBMLearner:
             frames=True,
             categorical=True,
             parallel="threads",
+            leaks=self.leaks,
         )
 
     def train(self, state: Trees | None, batch: Batch, step: Step) -> Trees:

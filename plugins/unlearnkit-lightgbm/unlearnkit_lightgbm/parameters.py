@@ -58,6 +58,11 @@ def neutral() -> frozenset[str]:
     return frozenset(_spellings(_NEUTRAL)) | {"importance_type"}
 
 
+def spellings(name: str) -> frozenset[str]:
+    """All the names that LightGBM takes for this parameter."""
+    return frozenset(_spellings([name]))
+
+
 def canonical(given: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters under LightGBM's own names, without those that change nothing.
 

@@ -72,9 +72,10 @@ class Shard:
         return matrix
 
     def _cached(self, name: str, make: Callable[[], lightgbm.Dataset]) -> lightgbm.Dataset:
-        scratch = self.batch.scratch
-        if name not in scratch or scratch[name][0] != self.edges:
-            scratch[name] = (self.edges, make())
+        scratch, recipe = self.batch.scratch, (self.edges, self._params())
+        # A step of the whole budget bins as the bare estimator does, one that goes on from it does not.
+        if name not in scratch or scratch[name][0] != recipe:
+            scratch[name] = (recipe, make())
         dataset: lightgbm.Dataset = scratch[name][1]
         return dataset
 

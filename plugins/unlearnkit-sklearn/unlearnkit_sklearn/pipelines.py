@@ -15,6 +15,7 @@ from unlearnkit.typing import Features, FloatArray
 from unlearnkit_sklearn.archives import broken
 from unlearnkit_sklearn.base import digest, sequential
 from unlearnkit_sklearn.labels import translate
+from unlearnkit_sklearn.leaks import inner_leaks, leaks
 from unlearnkit_sklearn.params import is_estimator, pin
 from unlearnkit_sklearn.storage import Storage
 from unlearnkit_sklearn.tags import pipeline_capabilities
@@ -57,12 +58,14 @@ class PipelineLearner:
         from sklearn.base import clone
         from sklearn.pipeline import Pipeline
 
+        last = inner_leaks(inner.capabilities.leaks, len(model.steps) - 1, model.steps[-1][0])
         if not model.steps[:-1]:
             # An empty pipeline does not validate: a step that does nothing stands in.
             model = Pipeline([("nothing", "passthrough"), *model.steps])
         self.model = clone(Pipeline(model.steps[:-1]))
         self.inner = inner
-        self.capabilities = pipeline_capabilities(self.model, inner.capabilities)
+        known = replace(pipeline_capabilities(self.model, inner.capabilities), leaks=(*leaks(self.model), *last))
+        self.capabilities = known
         self.fingerprint = digest("pipeline", fingerprint(self.model), inner.fingerprint)
 
     @property

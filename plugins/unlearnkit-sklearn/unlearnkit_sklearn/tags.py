@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from unlearnkit.learner import Capabilities
+from unlearnkit_sklearn.leaks import leaks
 from unlearnkit_sklearn.params import components
 
 WHOLE_FRAMES = frozenset({"ColumnTransformer", "Pipeline", "FeatureUnion"})
@@ -44,6 +45,7 @@ def capabilities(model: Any) -> Capabilities:
         frames=any(_wants_frames(part) for _, part in components(model)),
         categorical=any(_is_categorical(part) for _, part in components(model)),
         stores_training_rows=any(_keeps_rows(part) for _, part in components(model)),
+        leaks=leaks(model),
     )
 
 

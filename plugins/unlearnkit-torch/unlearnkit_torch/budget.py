@@ -85,9 +85,9 @@ def advance(step: Step, epochs: int) -> Fraction:
     """How far a step moves the schedule, in epochs over the whole shard.
 
     A prefix of share ``stop`` of the rows counts for that share of an epoch, so that all steps together come to
-    exactly `epochs`, however many slices there are.
+    exactly `epochs`, however many slices there are. With slices that arrived later the prefix is the whole shard.
     """
-    return epochs * step.epochs * step.stop
+    return epochs * step.epochs * min(step.stop, 1)
 
 
 def ticks(position: Fraction, length: Fraction, per_epoch: int, batches: int) -> Iterator[int]:

@@ -20,6 +20,7 @@ from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.typing import Features, FloatArray
 from unlearnkit_torch import budget, construct, losses
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
+from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, dtype_name, output_of, plain
 from unlearnkit_torch.rules import check
@@ -87,6 +88,7 @@ class TorchLearner:
             any_shape=True,
             absent_classes=classifies,
             parallel="processes",
+            leaks=tuple(torch_leaks(self.model)),
         )
 
     def train(self, state: TorchState | None, batch: Batch, step: Step) -> TorchState:

@@ -19,6 +19,7 @@ from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import skorch_rules, skorch_state
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
+from unlearnkit_torch.leaks import skorch_leaks
 from unlearnkit_torch.losses import check_two, of_known_classes
 from unlearnkit_torch.names import plain
 from unlearnkit_torch.runtime import OwnRandomness, derive, global_randomness, pinned
@@ -73,18 +74,20 @@ class SkorchLearner:
         self.net = skorch_rules.silenced(clone(net))
         self.fingerprint = fingerprint([type(net), plain(self.net.get_params(deep=False))])
         regresses = isinstance(net, NeuralNetRegressor)
-        max_slices, why = skorch_rules.limit(self.net)
+        obstacle = skorch_rules.obstacle(self.net)
+        max_slices = 1 if obstacle else int(self.net.max_epochs)
         self.capabilities = Capabilities(
             task="regression" if regresses else "classification",
-            resumable=True,
+            resumable=not obstacle,
             max_slices=max_slices,
-            why_limited=why,
+            why_limited=obstacle or "each slice needs at least one of the max_epochs",
             recommended_slices=min(5, max_slices),
             probabilities=not regresses and skorch_rules.gives_probabilities(self.net),
             multi_output=regresses,
             any_shape=True,
             absent_classes=not regresses,
             parallel="processes",
+            leaks=tuple(skorch_leaks(net)),
         )
 
     def train(self, state: SkorchState | None, batch: Batch, step: Step) -> SkorchState:
@@ -116,7 +119,9 @@ class SkorchLearner:
         if n_classes is not None and hasattr(net, "classes"):
             net.set_params(classes=list(range(n_classes)))
         with torch.device("cpu"), OwnRandomness(birth):
-            return net.initialize()
+            net.initialize()
+        skorch_state.make_lasting(net)
+        return net
 
     def _targets(self, net: Any, batch: Batch) -> AnyArray:
         if isinstance(net, NeuralNetBinaryClassifier):

@@ -47,14 +47,14 @@ def check(net: Any) -> None:
             )
 
 
-def limit(net: Any) -> tuple[int, str]:
-    """The largest number of slices, and why."""
+def obstacle(net: Any) -> str:
+    """Why training cannot go on from a stored state; empty if it can."""
     for name, callback in _callbacks(net):
         if _kind(callback) not in _OF_SKORCH or _kind(callback).__name__ in _ONE_FIT:
-            return 1, f"the callback {name} keeps a state of its own that a stored model does not have"
+            return f"the callback {name} keeps a state of its own that a stored model does not have"
     if net.train_split is not None and held_out(net) is None:
-        return 1, "train_split would hold out other rows in every slice (give train_split=None, or ValidSplit(5))"
-    return int(net.max_epochs), "each slice needs at least one of the max_epochs"
+        return "train_split would hold out other rows in every slice (give train_split=None, or ValidSplit(5))"
+    return ""
 
 
 def held_out(net: Any) -> float | None:

@@ -11,6 +11,7 @@ import numpy as np
 from skorch.callbacks import LRScheduler
 from skorch.history import History
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 from unlearnkit.errors import CapabilityError, StateError
 from unlearnkit.parts import pack_json, unpack_json
@@ -41,6 +42,22 @@ def restore_optimizers(net: Any, stored: Mapping[str, Any]) -> None:
     """Put the stored state of the optimizers into an initialised net."""
     for name, state in stored["optimizers"].items():
         getattr(net, f"{name}_").load_state_dict(copy.deepcopy(state))
+
+
+class LastingOneCycle(OneCycleLR):
+    """One cycle that stays at its last rate when training goes on beyond it, where torch's raises."""
+
+    def step(self, epoch: int | None = None) -> None:
+        """Move on, up to the end."""
+        if self.last_epoch < self.total_steps:
+            super().step(epoch)
+
+
+def make_lasting(net: Any) -> None:
+    """Let an initialised net train on for longer than its schedule."""
+    for _, callback in net.callbacks_:
+        if isinstance(callback, LRScheduler) and callback.policy_ is OneCycleLR:
+            callback.policy_ = LastingOneCycle
 
 
 def restore_schedulers(net: Any, stored: Mapping[str, Any]) -> None:

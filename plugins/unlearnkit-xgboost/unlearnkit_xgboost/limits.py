@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 from typing import TYPE_CHECKING, Any
 
+from unlearnkit.carried import parameter_leaks
 from unlearnkit.errors import CapabilityError, UnsupportedModelError
 from unlearnkit.learner import Capabilities
 
@@ -89,7 +90,13 @@ def capabilities(model: XGBModel) -> Capabilities:
         frames=model.enable_categorical or _names_features(model),
         categorical=model.enable_categorical,
         parallel="threads",
+        leaks=tuple(parameter_leaks(model, "estimator", learned=_learned(model))),
     )
+
+
+def _learned(model: XGBModel) -> set[str]:
+    """Parameters whose arrays are no constants; those that XGBoost does not know by name may be anything."""
+    return {"feature_weights", *(getattr(model, "kwargs", None) or ())}
 
 
 def _why_single(model: XGBModel) -> str:
