@@ -369,7 +369,7 @@ def test_categories_of_polars_do_not_kill_a_process_with_lightgbm(kind):
         cities = ["rome", "oslo", "bern", None] * 30
         X = pl.DataFrame({{"city": pl.Series(cities, dtype=pl.{kind}), "n": [i * 0.5 for i in range(120)]}})
         y = [int(city == "rome") for city in cities]
-        params = {{"min_data_per_group": 1, "cat_smooth": 1, "verbose": -1}}
+        params = {{"min_data_per_group": 1, "min_child_samples": 1, "cat_smooth": 1, "verbose": -1}}
         for read in (lambda X: X, native):
             model = SISAClassifier(LGBMClassifier(learning_rate=1, **params), n_shards=2, random_state=0)
             try:

@@ -8,21 +8,39 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import pluggy
 
-from unlearnkit.errors import AdapterConflictError, MissingPluginError, ParameterError, UnsupportedModelError
-from unlearnkit.learner import Learner
+from unlearnkit.errors import (
+    AdapterConflictError,
+    AdapterError,
+    MissingPluginError,
+    ParameterError,
+    UnlearnKitError,
+    UnsupportedModelError,
+)
+from unlearnkit.learner import Capabilities, Learner
 
 if TYPE_CHECKING:
     from unlearnkit.receipts import Receipt
 
 PROJECT = "unlearnkit"
-FIRST_PARTY = {"sklearn": "sklearn", "lightgbm": "lightgbm", "xgboost": "xgboost", "torch": "torch", "skorch": "torch"}
+FIRST_PARTY = {
+    "sklearn": "sklearn",
+    "lightgbm": "lightgbm",
+    "xgboost": "xgboost",
+    "torch": "torch",
+    "skorch": "torch",
+    "catboost": "catboost",
+}
+_FLAGS = {field.name for field in fields(Capabilities) if field.type == "bool"} - {"stores_training_rows"}
+ABILITIES = frozenset({"classification", "regression"} | _FLAGS)
+"""The words for what learners can do: the tasks, and the attributes of `Capabilities` that are true or false."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -50,12 +68,33 @@ class Adapter:
         of these only what they export is taken, and only classes with ``get_params`` and ``set_params`` are called.
         So leave out modules with such classes that act on the disk or the network when they are made. Without it
         the model is given as ``load(path, estimator=...)``.
+    abilities : tuple of str
+        What its learners can do at best, for ``unlearnkit plugins`` and nothing else: ``"classification"``,
+        ``"regression"``, and attributes of `Capabilities` that are true or false, such as ``"missing_values"``. A
+        model's own parameters may take some of it away.
     """
 
     name: str
     native_types: tuple[str, ...]
     wrap: Callable[[Any, Resolve], Learner[Any]]
     library: tuple[str, ...] = ()
+    abilities: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # A lone text would do for a tuple of texts in many places, and mean another thing.
+        for field in ("native_types", "library", "abilities"):
+            value: Any = getattr(self, field)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise TypeError(f"{field} must be a tuple of str, not {value!r}")
+        name, wrap = cast("Any", self.name), cast("Any", self.wrap)
+        if not isinstance(name, str) or not callable(wrap):
+            raise TypeError("an Adapter needs a name and a callable wrap")
+        misspelt = [claim for claim in self.native_types if not all(claim.partition(":"))]
+        if misspelt:
+            raise ValueError(f"native_types must be written as 'module:qualname', not {misspelt[0]!r}")
+        unknown = sorted(set(self.abilities) - set(ABILITIES))
+        if unknown:
+            raise ValueError(f"unknown abilities {', '.join(unknown)}; known are {', '.join(sorted(ABILITIES))}")
 
 
 class HookSpecs:
@@ -75,6 +114,31 @@ class HookSpecs:
         """Observe that an erasure request is complete: the receipt as `forget` returns it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An entry point in the group ``unlearnkit``, and what came of it.
+
+    Attributes
+    ----------
+    name, module : str
+        Of the entry point, and what it names.
+    distribution, version : str or None
+        Where it comes from.
+    adapters, hooks : tuple
+        What it declares, and the names of the hooks that it implements.
+    problem : str
+        Why it cannot be used; empty if it can.
+    """
+
+    name: str
+    module: str
+    distribution: str | None = None
+    version: str | None = None
+    adapters: tuple[Adapter, ...] = ()
+    hooks: tuple[str, ...] = ()
+    problem: str = ""
+
+
 class Plugins:
     """The installed plugins, those that failed to import, and the adapters that they declare.
 
@@ -82,20 +146,45 @@ class Plugins:
     ----------
     entry_points : iterable of importlib.metadata.EntryPoint or None
         Where to look; None means what is installed.
+
+    Attributes
+    ----------
+    installed : list of Installed
     """
 
     def __init__(self, entry_points: Iterable[importlib.metadata.EntryPoint] | None = None) -> None:
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(HookSpecs)
-        self.broken: dict[str, str] = {}
         found = importlib.metadata.entry_points(group=PROJECT) if entry_points is None else entry_points
-        self.adapters: list[Adapter] = []
+        self.installed: list[Installed] = []
         for entry_point in found:
             self._load(entry_point)
 
+    @property
+    def adapters(self) -> list[Adapter]:
+        """The adapters of all plugins that can be used."""
+        return [adapter for plugin in self.installed for adapter in plugin.adapters]
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """The plugins that cannot be used, with the reason."""
+        return {plugin.name: plugin.problem for plugin in self.installed if plugin.problem}
+
+    @property
+    def conflicts(self) -> dict[str, list[str]]:
+        """The types that several adapters claim, with the names of these."""
+        claims = defaultdict(list)
+        for adapter in self.adapters:
+            for type_name in adapter.native_types:
+                claims[type_name].append(adapter.name)
+        return {type_name: sorted(names) for type_name, names in sorted(claims.items()) if len(names) > 1}
+
     def _load(self, entry_point: importlib.metadata.EntryPoint) -> None:
-        # A plugin is foreign code: whatever it raises, the others must go on working.
+        dist = getattr(entry_point, "dist", None)
+        source = () if dist is None else (dist.name, dist.version)
+        found = Installed(entry_point.name, getattr(entry_point, "value", ""), *source)
         plugin = None
+        # A plugin is foreign code: whatever it raises, the others must go on working.
         try:
             module = entry_point.load()
             if self.manager.is_registered(module):
@@ -103,20 +192,24 @@ class Plugins:
             self.manager.register(module, name=entry_point.name)
             plugin = module
             self.manager.check_pending()
-            self.adapters += self._declared(plugin)
-        except Exception as error:  # noqa: BLE001
+            found = replace(found, adapters=self._declared(plugin), hooks=self._implemented(plugin))
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             if plugin is not None:
                 self.manager.unregister(plugin)
-            self.broken[entry_point.name] = f"{type(error).__name__}: {error}"
+            found = replace(found, problem=_problem(error))
+        self.installed.append(found)
 
-    def _declared(self, plugin: object) -> list[Adapter]:
+    def _declared(self, plugin: object) -> tuple[Adapter, ...]:
         others = [other for other in self.manager.get_plugins() if other is not plugin]
         answers = self.manager.subset_hook_caller("unlearnkit_adapters", others)()
         adapters = [adapter for answer in answers for adapter in answer]
         wrong = [type(a).__name__ for a in adapters if not isinstance(a, Adapter)]
         if wrong:
             raise TypeError(f"unlearnkit_adapters gave {', '.join(wrong)} where Adapter was expected")
-        return adapters
+        return tuple(adapters)
+
+    def _implemented(self, plugin: object) -> tuple[str, ...]:
+        return tuple(sorted(caller.name for caller in self.manager.get_hookcallers(plugin) or ()))
 
     def resolve(self, model: object, adapter: str | None = None) -> Learner[Any]:
         """The learner for `model`.
@@ -136,8 +229,10 @@ class Plugins:
             The plugin for it is not installed or failed to import.
         AdapterConflictError
             Several adapters claim the same class.
+        AdapterError
+            The adapter fails, or gives something that is no learner.
         """
-        return self._choose(model, adapter).wrap(model, self.resolve)
+        return _wrapped(self._choose(model, adapter), model, self.resolve)
 
     def _choose(self, model: object, name: str | None) -> Adapter:
         if name is not None:
@@ -189,8 +284,41 @@ class Plugins:
         broken = f" These plugins failed to import: {', '.join(sorted(self.broken))}." if self.broken else ""
         return UnsupportedModelError(
             f"No installed plugin wraps {names[0]}; nothing was changed.{broken} "
-            "Pass a scikit-learn, LightGBM, XGBoost, torch or skorch model, or write an adapter for it."
+            "Pass a scikit-learn, LightGBM, XGBoost, CatBoost, torch or skorch model, or write an adapter for it."
         )
+
+
+def _wrapped(adapter: Adapter, model: object, resolve: Resolve) -> Learner[Any]:
+    """What the adapter makes of the model, which must be a learner: foreign code may fail, and say anything."""
+    what = f"The adapter {adapter.name!r} failed to wrap a {type(model).__qualname__}"
+    try:
+        learner: Any = adapter.wrap(model, resolve)
+        fits = isinstance(learner, Learner) and isinstance(learner.capabilities, Capabilities)
+    except UnlearnKitError:
+        raise
+    except ImportError as error:
+        raise MissingPluginError(f"{what}: {_problem(error)}; nothing was changed. Install what it needs.") from error
+    except Exception as error:
+        raise AdapterError(
+            f"{what}: {_problem(error)}; nothing was changed. This is a fault of its plugin: tell its author."
+        ) from error
+    if not fits:
+        raise AdapterError(
+            f"{what}: it gave a {type(learner).__qualname__}, which is no Learner with Capabilities; nothing was "
+            "changed. This is a fault of its plugin: tell its author."
+        )
+    return cast("Learner[Any]", learner)
+
+
+def _problem(error: BaseException) -> str:
+    """An error of a plugin on one line, with what it may come from."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    foreign_names = isinstance(error, ImportError) and str(error.name).partition(".")[0] == PROJECT
+    if foreign_names or isinstance(error, TypeError | pluggy.PluginValidationError):
+        from unlearnkit import __version__
+
+        return f"{text} (is it made for another version of unlearnkit than {__version__}?)"
+    return text
 
 
 def _home(type_name: str) -> str | None:

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from unlearnkit import adapters, aggregation
 from unlearnkit.config import Config
+from unlearnkit.containers import column, native, take_ids
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.environment import environment
 from unlearnkit.errors import AdapterError, CapabilityError, CodeNeededError, DataError, ParameterError, UnlearnKitError
@@ -228,6 +229,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         -----
         With a store, a fit that was cut short goes on where it stopped: call it again with the same data, or `load`.
         """
+        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
         return self._first_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
 
     def _first_fit(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> Self:
@@ -303,6 +305,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         >>> clf.partial_fit(X[1::2], y[1::2]).forget(149).n_records
         1
         """
+        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
         if not self.__sklearn_is_fitted__():
             given = {"ids": ids, "probability": erasure_probability, "forgotten": forgotten, "classes": classes}
             return self._first_fit(X, y, sample_weight, **given)
@@ -393,7 +396,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         >>> receipt.n_records, receipt.repaired_at is not None
         (2, True)
         """
-        return self._current().forget(ids, repair=repair, missing=missing)
+        return self._current().forget(column(ids), repair=repair, missing=missing)
 
     def rectify(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any, repair: bool = True) -> Receipt:
         """Put records right (GDPR Art. 16): all rows of these ids become the given ones.
@@ -434,6 +437,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         ('rectification', 1)
         """
         ensemble = self._current()
+        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
         self._check_features(X)
         return ensemble.rectify(X, y, sample_weight, ids=ids, repair=repair)
 
@@ -510,6 +514,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         VerifyReport
             ``report.exact``, ``report.differing``.
         """
+        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
         return self._current().verify(X, y, sample_weight, ids=ids, probability=erasure_probability, shards=shards)
 
     def receipts(self) -> tuple[Receipt, ...]:
@@ -568,7 +573,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         UnknownRecordError
             If an id is unknown or of another type.
         """
-        return self._current().estimate(ids)
+        return self._current().estimate(column(ids))
 
     def pinned(self) -> Self:
         """An unfitted clone that carries schema, seed, partition secret, bands and base.
@@ -615,7 +620,7 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
                 raise DataError(f"{error}\nNothing was changed.") from error
 
     def _aggregated(self, X: Any) -> FloatArray:
-        ensemble = self._current()
+        ensemble, X = self._current(), native(X)
         self._check_features(X)
         features = ensemble.features(X)
         if features.shape[0] == 0:
@@ -654,6 +659,12 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"This {type(self).__name__} is not fitted yet; call fit first.")
         return self._current()
+
+
+def _native(X: Any, y: Any, sample_weight: Any, ids: Any) -> tuple[Any, Any, Any, Any]:
+    """Data of any library as numpy or pandas holds it, and the ids, where they are a column of it, taken out."""
+    X, ids = take_ids(X, ids)
+    return native(X), column(y), column(sample_weight), column(ids)
 
 
 def _restored(settings: Mapping[str, Any]) -> Any:

@@ -39,6 +39,9 @@ def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def canonical_csr(X: Any) -> sp.csr_matrix:
     """CSR with sorted indices and no duplicates, in index arrays of 32 bits where they fit."""
     csr = sp.csr_matrix(X)
+    if csr.indices.dtype != np.int32 and max(*csr.shape, csr.nnz) <= np.iinfo(np.int32).max:
+        parts = (csr.indices.astype(np.int32), csr.indptr.astype(np.int32))
+        csr = sp.csr_matrix((csr.data, *parts), shape=csr.shape)
     if not csr.has_canonical_format:
         csr = csr.copy()
         csr.sum_duplicates()

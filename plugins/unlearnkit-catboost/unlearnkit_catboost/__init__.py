@@ -10,11 +10,16 @@ from unlearnkit.learner import Learner
 
 __all__ = ["unlearnkit_adapters"]
 
+_ABILITIES = (
+    *("classification", "regression", "resumable", "probabilities", "sample_weight", "missing_values"),
+    *("sparse", "multi_output", "frames", "categorical"),
+)
+
 
 @hookimpl
 def unlearnkit_adapters() -> Iterable[Adapter]:
     """The one adapter of this plugin."""
-    return [Adapter(name="catboost", native_types=("catboost.core:CatBoost",), wrap=_wrap, library=("catboost",))]
+    return [Adapter("catboost", ("catboost.core:CatBoost",), _wrap, library=("catboost",), abilities=_ABILITIES)]
 
 
 def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001

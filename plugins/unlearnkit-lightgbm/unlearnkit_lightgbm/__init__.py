@@ -9,6 +9,11 @@ from unlearnkit.learner import Learner
 
 __all__ = ["unlearnkit_adapters"]
 
+_ABILITIES = (
+    *("classification", "regression", "resumable", "probabilities", "sample_weight", "missing_values"),
+    *("sparse", "frames", "categorical"),
+)
+
 
 def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001
     from unlearnkit_lightgbm.learner import LightGBMLearner
@@ -20,4 +25,4 @@ def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001
 def unlearnkit_adapters() -> tuple[Adapter, ...]:
     """Declare the adapter ``"lightgbm"``."""
     native_types = ("lightgbm.sklearn:LGBMModel",)
-    return (Adapter(name="lightgbm", native_types=native_types, wrap=_wrap, library=("lightgbm",)),)
+    return (Adapter("lightgbm", native_types, _wrap, library=("lightgbm",), abilities=_ABILITIES),)

@@ -14,8 +14,8 @@ from unlearnkit.carried import parameter_leaks
 from unlearnkit.errors import UnsupportedModelError
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
 from unlearnkit.learner import Batch, Capabilities, Leak, Step
-from unlearnkit.typing import BoolArray, Features, FloatArray, Task
-from unlearnkit_lightgbm import text
+from unlearnkit.typing import AnyArray, BoolArray, Features, FloatArray, Task
+from unlearnkit_lightgbm import text, warm
 from unlearnkit_lightgbm.matrix import encode
 from unlearnkit_lightgbm.parameters import neutral, spellings
 from unlearnkit_lightgbm.settings import Settings, read
@@ -88,8 +88,9 @@ class LightGBMLearner:
         return Trees(header, (*(state.blocks if state else ()), block), edges)
 
     def _boost(self, shard: Shard, state: Trees | None, batch: Batch, step: Step, rounds: int) -> tuple[bytes, bytes]:
-        params = self.settings.training(step, None if batch.classes is None else len(batch.classes))
         scores = shard.scores(state)
+        n_classes = None if batch.classes is None else len(batch.classes)
+        params = self.settings.training(step, n_classes, goes_on=scores is not None)
         if scores is not None:
             params["boost_from_average"] = False
         held = self._held_out(batch)
@@ -123,6 +124,14 @@ class LightGBMLearner:
     def load(self, parts: Mapping[str, bytes]) -> Trees:
         """The state behind the parts; the trees are checked in full when they are first used."""
         return Trees.from_parts(parts)
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """The trees of a fitted LightGBM estimator or Booster; see `unlearnkit_lightgbm.warm`."""
+        return warm.pack(base, self.settings, n_features, labels)
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Trees:
+        """The trees of the base that speak of these classes, as if a step had trained them."""
+        return warm.start(base, self.settings, classes)
 
 
 _TASKS: tuple[tuple[Any, Task], ...] = (

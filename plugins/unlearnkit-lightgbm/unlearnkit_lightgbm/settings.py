@@ -74,17 +74,24 @@ class Settings:
         filtered = {} if step.whole else {"feature_pre_filter": False}
         return {"verbosity": -1, **filtered, **self.params, **layout, **fixed}
 
-    def training(self, step: Step, n_classes: int | None) -> dict[str, Any]:
+    def training(self, step: Step, n_classes: int | None, *, goes_on: bool) -> dict[str, Any]:
         """The parameters of a step's booster. Each step draws its own bags: its seeds are not those of the last."""
         params = self.binning(step, step.seeded(self.seed))
         params |= {name: step.seeded(params[name]) for name in SEEDS & params.keys()}
-        params["objective"] = objective = self._objective(n_classes)
-        if n_classes is not None and (n_classes > 2 or objective in MULTICLASS):  # noqa: PLR2004
-            params["num_class"] = n_classes
+        params |= self.outputs(n_classes)
         # A sure checkpoint has hessians near zero on new rows, so unbounded leaves blow up from one slice to the next.
-        if objective in LOG_LOSS and not step.whole:
+        if params["objective"] in LOG_LOSS and (goes_on or not step.whole):
             params.setdefault("max_delta_step", 1.0)
         return params
+
+    def outputs(self, n_classes: int | None) -> dict[str, Any]:
+        """The objective, and the number of raw scores where there are several."""
+        several = n_classes is not None and self.is_multiclass(n_classes)
+        return {"objective": self._objective(n_classes)} | ({"num_class": n_classes} if several else {})
+
+    def is_multiclass(self, n_classes: int) -> bool:
+        """Whether each class has a raw score of its own."""
+        return n_classes > 2 or self._objective(n_classes) in MULTICLASS  # noqa: PLR2004
 
     def bagging(self, step: Step, n_rows: int) -> dict[str, int]:
         """What to change about bags where a step has few rows: LightGBM fails on an empty one, so there are none."""

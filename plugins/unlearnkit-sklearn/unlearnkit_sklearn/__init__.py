@@ -10,6 +10,10 @@ from unlearnkit.learner import Learner
 
 __all__ = ["unlearnkit_adapters"]
 
+ABILITIES = (
+    *("classification", "regression", "resumable", "probabilities", "sample_weight", "missing_values"),
+    *("sparse", "multi_output", "frames", "categorical"),
+)
 # Not sklearn.frozen: what it holds was fitted before, and a description has parameters only.
 LIBRARY = (
     "sklearn.calibration",
@@ -58,4 +62,4 @@ def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:
 @hookimpl
 def unlearnkit_adapters() -> Iterable[Adapter]:
     """The adapter of everything that derives from ``BaseEstimator`` and that no other plugin claims."""
-    return [Adapter("sklearn", ("sklearn.base:BaseEstimator",), _wrap, LIBRARY)]
+    return [Adapter("sklearn", ("sklearn.base:BaseEstimator",), _wrap, LIBRARY, ABILITIES)]

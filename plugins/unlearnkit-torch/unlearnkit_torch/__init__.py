@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchModel"]
 
+_NETS = (
+    *("classification", "regression", "resumable", "probabilities"),
+    *("multi_output", "any_shape", "absent_classes"),
+)
+
 _TORCH = ("torch.nn", "torch.optim", "torch.optim.lr_scheduler")
 
 
@@ -45,6 +50,12 @@ def unlearnkit_adapters() -> list[Adapter]:
         "skorch.regressor:NeuralNetRegressor",
     )
     return [
-        Adapter("torch", ("unlearnkit_torch.model:TorchModel",), _wrap_torch, ("unlearnkit_torch", *_TORCH)),
-        Adapter("skorch", skorch, _wrap_skorch, ("skorch", "skorch.callbacks", *_TORCH)),
+        Adapter(
+            "torch",
+            ("unlearnkit_torch.model:TorchModel",),
+            _wrap_torch,
+            ("unlearnkit_torch", *_TORCH),
+            (*_NETS, "sample_weight"),
+        ),
+        Adapter("skorch", skorch, _wrap_skorch, ("skorch", "skorch.callbacks", *_TORCH), _NETS),
     ]

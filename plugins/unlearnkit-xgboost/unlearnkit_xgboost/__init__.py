@@ -10,12 +10,17 @@ from unlearnkit.learner import Learner
 
 __all__ = ["unlearnkit_adapters"]
 
+_ABILITIES = (
+    *("classification", "regression", "resumable", "probabilities", "sample_weight", "missing_values"),
+    *("sparse", "multi_output", "frames", "categorical"),
+)
+
 
 @hookimpl
 def unlearnkit_adapters() -> Iterable[Adapter]:
     """The one adapter of this plugin."""
     native_types = ("xgboost.sklearn:XGBModel",)
-    return [Adapter(name="xgboost", native_types=native_types, wrap=_wrap, library=("xgboost",))]
+    return [Adapter("xgboost", native_types, _wrap, library=("xgboost",), abilities=_ABILITIES)]
 
 
 def _wrap(model: Any, resolve: Resolve) -> Learner[Any]:  # noqa: ARG001
