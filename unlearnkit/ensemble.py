@@ -12,12 +12,9 @@ ledger: before a process changes anything it takes over what the others have cha
 
 from __future__ import annotations
 
-import threading
-import time
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -25,42 +22,34 @@ import numpy as np
 
 from unlearnkit.adapters import notify
 from unlearnkit.build import Build, Builder
-from unlearnkit.config import Blueprint, Config, PackedBase
+from unlearnkit.config import Blueprint, PackedBase
 from unlearnkit.crowding import warn_of
-from unlearnkit.editing import Editor, alike
-from unlearnkit.environment import environment_now
-from unlearnkit.erasure import Eraser, estimate
+from unlearnkit.editing import Editor
 from unlearnkit.errors import (
     CapabilityError,
     CodeNeededError,
     DataError,
     EnvironmentChangedError,
-    StateError,
     StoreInUseError,
     TrainingError,
     UnlearnKitError,
 )
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
-from unlearnkit.ingest import Arrival, Ingested, ingest
+from unlearnkit.ingest import Arrival
 from unlearnkit.leakage import warn
-from unlearnkit.learner import Learner, Warm
+from unlearnkit.learner import Warm
 from unlearnkit.ledger import ISOLATED, PURGED, UNFINISHED, Change, Checkpoint, Request
-from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import NO_BASE, Context, PlannedStep, missing, numbered
+from unlearnkit.live import LiveModel
+from unlearnkit.plan import NO_BASE, PlannedStep, missing
 from unlearnkit.progress import progress
-from unlearnkit.receipts import Estimate, Receipt, VerifyReport
-from unlearnkit.records import MemoryRecords, Place, Records
+from unlearnkit.receipts import Receipt
 from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
-from unlearnkit.schema import Schema
-from unlearnkit.serving import Snapshot, snapshot_of
 from unlearnkit.store import POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
-from unlearnkit.typing import Features, FloatArray
-from unlearnkit.verification import compare, rebuilt
 
 
-class SisaEnsemble:
+class SisaEnsemble(LiveModel):
     """A SISA model over one learner, in memory or in a store.
 
     Parameters
@@ -78,78 +67,6 @@ class SisaEnsemble:
     Predictions read one immutable snapshot and never wait. `forget` may be called while `repair` trains: what
     was trained for a plan that is no longer current is dropped.
     """
-
-    schema: Schema
-    partition: Partition
-    _context: Context
-    _build: Build
-    _snapshot: Snapshot
-
-    def __init__(
-        self, learner: Learner[Any] | UnlearnKitError, config: Config, store: Store | None = None, refresh_s: float = 1
-    ) -> None:
-        self._learner = learner
-        self.config = config
-        self.store = Store() if store is None else store
-        self.refresh_s = refresh_s
-        self._epoch = -1
-        self._looked = -float("inf")
-        self._swap = threading.RLock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        if self.store.durable:
-            # The partition has a secret in it, which is read from its own place again.
-            left_out = ("_swap", "_snapshot", "_build", "partition")
-            config = replace(self.config, partition=HashPartition(), base=None)
-            state = {k: v for k, v in vars(self).items() if k not in left_out}
-            return state | {"config": config, "_looked": -float("inf")}
-        # Records and states must be of one moment, though a request may come before they are written out.
-        with self.store.at_rest():
-            return {k: v for k, v in vars(self).items() if k not in ("_swap", "_snapshot")} | {
-                "store": copy(self.store)
-            }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _swap=threading.RLock())
-        self.config = replace(self.config, environment=environment_now(self.config.environment))
-        if self.store.durable:
-            self._epoch = -1
-            self._adopt(stored_blueprint(self.store, self.config))
-            self._sync()
-        elif hasattr(self, "_build"):
-            # States travel as their stored bytes, and are decoded from them here as everywhere.
-            self._serve()
-
-    @property
-    def learner(self) -> Learner[Any]:
-        """What trains and predicts.
-
-        Raises
-        ------
-        CodeNeededError
-            If the store was opened without the code that it takes.
-        """
-        if isinstance(self._learner, UnlearnKitError):
-            raise CodeNeededError(f"{self._learner} Until then: status, forget and isolate work.") from self._learner
-        return self._learner
-
-    def _adopt(self, known: Blueprint) -> None:
-        self.config, self.schema, self.partition = known.config, known.schema, known.partition
-        self._context = known.context
-
-    @property
-    def _blueprint(self) -> Blueprint:
-        return Blueprint(self.config, self.schema, self.partition, self._context)
-
-    @property
-    def _builder(self) -> Builder:
-        return Builder(self.learner, self.schema.labels, self.config.environment_digest, self.config.n_jobs)
-
-    @property
-    def _eraser(self) -> Eraser:
-        return Eraser(self.store, self._blueprint)
-
-    # -- fit -----------------------------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -206,12 +123,6 @@ class SisaEnsemble:
         self._warn(failures)
         return self
 
-    @property
-    def packed_base(self) -> PackedBase | None:
-        """The base model that training starts from, as it is stored."""
-        key = self._build.plan.base
-        return None if key is None else PackedBase(self.store.parts(key))
-
     def _packed_base(self) -> PackedBase | None:
         """The base model as the learner packs it.
 
@@ -230,26 +141,6 @@ class SisaEnsemble:
                 f"{self.config.name} cannot start from a base model; nothing was changed. Leave base= out."
             )
         return PackedBase(learner.pack_base(base, self.schema.n_features, self.schema.labels))
-
-    def _ingest(self, X: Any, y: Any, sample_weight: Any, ids: Any, **options: Any) -> Ingested:
-        config = self.config
-        return ingest(
-            X,
-            y,
-            sample_weight,
-            ids,
-            schema=getattr(self, "schema", config.schema),
-            partition=config.partition.bind(config.n_shards, config.n_slices, config.random_state)
-            if not hasattr(self, "partition")
-            else self.partition,
-            capabilities=self.learner.capabilities,
-            name=config.name,
-            **options,
-        )
-
-    def _records(self, ingested: Ingested) -> MemoryRecords:
-        classification = ingested.schema.classes is not None
-        return MemoryRecords(ingested.records, self.config.n_slices, classification=classification)
 
     def _train(
         self, label: str, build: Build, without: Collection[int] = (), builder: Builder | None = None
@@ -275,11 +166,6 @@ class SisaEnsemble:
                 RuntimeWarning,
                 stacklevel=4,
             )
-
-    @property
-    def _untrainable(self) -> dict[int, str]:
-        """Shards that could not be trained, and why."""
-        return {int(shard): why for shard, why in self.store.ledger.note(UNTRAINABLE, {}).items()}
 
     def _note_untrainable(self, failures: Mapping[int, TrainingError], kept: Collection[int]) -> None:
         # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
@@ -351,57 +237,6 @@ class SisaEnsemble:
             self._epoch = store.ledger.epoch
             self._serve()
 
-    def store_build(self) -> Build:
-        """The build that the ledger describes."""
-        return Build.of(self._context, self.store.records(self.schema, self.config.n_shards, self.config.n_slices))
-
-    def refresh(self) -> None:
-        """Take over what other processes have changed, if it was last looked at more than `refresh_s` ago."""
-        if self.store.durable and time.monotonic() - self._looked >= self.refresh_s:
-            self._sync()
-
-    def _sync(self) -> None:
-        """Take over what other processes have changed."""
-        if not self.store.durable:
-            return
-        for attempt in range(_ATTEMPTS):
-            with self._swap:
-                looked, epoch = time.monotonic(), self.store.ledger.epoch
-                if epoch != self._epoch:
-                    try:
-                        self._follow_schema()
-                        self._build = self.store_build()
-                        self._serve()
-                    except StateError:
-                        # What was read may have been purged while it was read.
-                        if attempt + 1 == _ATTEMPTS or self.store.ledger.epoch == epoch:
-                            raise
-                        continue
-                self._epoch, self._looked = epoch, looked
-                return
-
-    def _follow_schema(self) -> None:
-        """Take over the schema, if another process has refreshed it."""
-        if self._epoch >= 0 and self.store.settings()["schema"] != self.schema.to_json():
-            self._adopt(stored_blueprint(self.store, self.config))
-
-    def _serve(self) -> None:
-        """Swap in a snapshot of what is stored of the build.
-
-        Raises
-        ------
-        StateError
-            If a stored state is damaged. Its shard abstains; what it served before is swapped out all the same.
-        """
-        if isinstance(self._learner, UnlearnKitError):
-            return
-        with self._swap:
-            self._snapshot, damaged = snapshot_of(
-                self._learner, self._blueprint, self.store, self._build, getattr(self, "_snapshot", None)
-            )
-        if damaged is not None:
-            raise damaged
-
     # -- forget --------------------------------------------------------------------------------------------------
 
     def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
@@ -430,22 +265,9 @@ class SisaEnsemble:
             finished = self._finish()
         _notify_done(finished)
 
-    def _hold(self, build: Build) -> None:
-        """Go on from this build, which is that of the ledger now, whatever another thread was just reading."""
-        with self._swap:
-            self._build, self._epoch = build, self.store.ledger.epoch
-
     def _finish(self) -> list[Request]:
         rebuilt: list[int] = self.store.ledger.note(REBUILT, [])
         return self._eraser.finish(self._build.plan, rebuilt)
-
-    def receipt(self, sequence: int) -> Receipt:
-        """The receipt of a request as it stands now."""
-        return Receipt.of(self.store.ledger.request(sequence))
-
-    def receipts(self) -> tuple[Receipt, ...]:
-        """The receipts of all requests, oldest first."""
-        return tuple(Receipt.of(request) for request in self.store.ledger.requests())
 
     # -- edit ----------------------------------------------------------------------------------------------------
 
@@ -624,99 +446,7 @@ class SisaEnsemble:
         found = (stored[step.key] for step in steps if step.key in stored)
         return bool(missing(steps, stored)) and any(checkpoint.environment != current for checkpoint in found)
 
-    def _damaged(self, stored: Mapping[str, Checkpoint]) -> set[str]:
-        return {key for key, checkpoint in stored.items() if not self.store.is_whole(checkpoint)}
 
-    # -- look ----------------------------------------------------------------------------------------------------
-
-    def predict(self, X: Features) -> FloatArray:
-        """Aggregated predictions of canonical features, from the snapshot as it is now."""
-        return self._snapshot.predict(X, self.config.n_jobs)
-
-    def features(self, X: Any) -> Features:
-        """Rows to predict, as the model takes them."""
-        return self.schema.features(X, self.learner.capabilities, self.config.name, exact=False)
-
-    def locate(self, items: list[bytes]) -> list[tuple[int, int] | None]:
-        """Shard and slice of the first record of each id given as bytes; None where there is none."""
-        self._sync()
-        records = self._build.records
-        addresses = [row.tobytes() for row in self.partition.identify(items)]
-        places = records.places(addresses, self.partition.shards_of(items))
-        return [self._numbered(places[address][0]) if address in places else None for address in addresses]
-
-    def _numbered(self, place: Place) -> tuple[int, int]:
-        shard, r = place
-        facts = self._build.records.facts(shard)
-        return shard, numbered(facts, r, self.config.n_slices)
-
-    @property
-    def constituents(self) -> list[Any]:
-        """The decoded state of each shard; None where it abstains, the class code where it is constant."""
-        return [
-            None if c is None else (c.state if c.constant is None else c.constant) for c in self._snapshot.constituents
-        ]
-
-    @property
-    def degraded_shards(self) -> tuple[int, ...]:
-        """Shards with steps that are not trained (again)."""
-        self._sync()
-        stored = self.store.checkpoints()
-        return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing(steps, stored))
-
-    @property
-    def model_digest(self) -> str:
-        """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-        self._sync()
-        return self._eraser.digest(self._build.plan, self.store.checkpoints())
-
-    def estimate(self, ids: Any) -> Estimate:
-        """What forgetting these ids would cost; see `SISAClassifier.estimate`."""
-        with self.store.at_rest():
-            self._sync()
-            removal = self._eraser.remove(self._build, self._eraser.request(self._build, ids))
-            return estimate(self._build.plan, removal, self.store.checkpoints(), self._untrainable)
-
-    def verify(
-        self,
-        X: Any = None,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        ids: Any = None,
-        probability: Any = None,
-        shards: Collection[int] | None = None,
-    ) -> VerifyReport:
-        """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
-        if X is None and not (y is None and sample_weight is None and ids is None):
-            raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
-        with self.store.at_rest():
-            # A request that comes in while it rebuilds must not look like a fault.
-            self._sync()
-            own, stored = self._build, self.store.checkpoints()
-            damaged = self._damaged(stored)
-            forgotten = self._eraser.forgotten_in(own.records)
-        records: Records = own.records
-        if X is not None:
-            records = self._records(self._ingest(X, y, sample_weight, ids, probability=probability))
-            records = alike(records, own.records)
-        chosen = None if shards is None else tuple(sorted(set(shards)))
-        plan = Build.of(self._context, records).plan.of_shards(chosen)
-        with progress("Verifying", plan.n_steps, shown=self.config.verbose > 0) as advance:
-            try:
-                base = None if plan.base is None else self.store.parts(plan.base)
-                theirs = rebuilt(self._builder, Build(records, plan), base, advance)
-            except StateError as error:
-                if self.store.ledger.keys() == own.plan.keys:
-                    raise
-                raise StoreInUseError(
-                    "A request changed the store while it was verified; nothing is wrong with it. Verify again."
-                ) from error
-        report = compare(self._blueprint, own.plan.of_shards(chosen), stored, damaged, theirs)
-        return replace(report, exact=report.exact and not forgotten, forgotten_rows=forgotten, shards=chosen)
-
-
-_ATTEMPTS = 5
 WISH = "repair"
 """The fact of a request that says whether `forget` was to repair at once."""
 

@@ -74,7 +74,7 @@ class Settings:
         filtered = {} if step.whole else {"feature_pre_filter": False}
         return {"verbosity": -1, **filtered, **self.params, **layout, **fixed}
 
-    def training(self, step: Step, n_classes: int | None, *, goes_on: bool) -> dict[str, Any]:
+    def training(self, step: Step, n_classes: int | None, *, goes_on: bool = False) -> dict[str, Any]:
         """The parameters of a step's booster. Each step draws its own bags: its seeds are not those of the last."""
         params = self.binning(step, step.seeded(self.seed))
         params |= {name: step.seeded(params[name]) for name in SEEDS & params.keys()}

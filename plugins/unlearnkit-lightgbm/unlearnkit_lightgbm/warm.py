@@ -160,7 +160,7 @@ def _labels(parts: Mapping[str, bytes]) -> list[str] | None:
             case None:
                 return None
             case [_, _, *_] as labels if all(isinstance(label, str) for label in labels):
-                return labels
+                return list(labels)
     raise text.nonsense("no packed base")
 
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from unlearnkit.errors import StateError
 from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
-from unlearnkit.typing import Features, FloatArray
-from unlearnkit_torch import budget, construct, losses
+from unlearnkit.typing import AnyArray, Features, FloatArray
+from unlearnkit_torch import budget, construct, losses, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
@@ -28,6 +28,9 @@ from unlearnkit_torch.runtime import derive, global_randomness, pinned
 
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
+
+# What a module of a base draws when it is made is overwritten, but for values that its state_dict does not show.
+_BIRTH = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,34 @@ class TorchLearner:
             construct.check_shapes(self.model, sizes, trees["module"])
             module = self._restored(sizes, birth, trees["module"])
         return TorchState(module, trees["training"], sizes, birth, position, owed)
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """The weights of a module, a ``state_dict`` or a fitted `TorchModel`; nothing of its optimizer.
+
+        Raises
+        ------
+        ParameterError
+            If they do not fit the module, or the classes are others.
+        """
+        warm.check_labels(base, labels)
+        sizes = construct.Sizes(n_features, None if labels is None else len(labels), None)
+        weights = warm.weights_of(base)
+        with pinned():
+            module = construct.build_module(self.model, sizes, _BIRTH)
+            warm.take_over(module, weights)
+        return pack({"module": module.state_dict()}, sizes.facts())
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> TorchState:
+        """The weights of the base, with an optimizer and a schedule that have not moved yet."""
+        trees, facts = unpack(base, "module")
+        with nonsense_is_an_error(), torch.inference_mode(mode=False), torch.enable_grad():
+            sizes = construct.Sizes.from_facts(facts)
+            if sizes.n_classes != (None if classes is None else len(classes)):
+                raise StateError("The packed base is for other classes; nothing was changed. Pass base= again.")
+            construct.check_shapes(self.model, sizes, trees["module"])
+            module = self._restored(sizes, _BIRTH, trees["module"])
+            training = _training(self._trainer(module, None, weighted=False))
+        return TorchState(module, training, sizes, _BIRTH, Fraction(0), Fraction(0))
 
     def _restored(self, sizes: construct.Sizes, birth: int, weights: Mapping[str, Any]) -> nn.Module:
         with pinned():

@@ -17,13 +17,15 @@ from unlearnkit.errors import StateError
 from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
-from unlearnkit_torch import skorch_rules, skorch_state
+from unlearnkit_torch import skorch_rules, skorch_state, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
 from unlearnkit_torch.leaks import skorch_leaks
 from unlearnkit_torch.losses import check_two, of_known_classes
 from unlearnkit_torch.names import plain
 from unlearnkit_torch.runtime import OwnRandomness, derive, global_randomness, pinned
 from unlearnkit_torch.skorch_loop import Data, train_epochs
+
+_BIRTH = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class SkorchLearner:
     def _fit(self, net: Any, y: AnyArray, batch: Batch, step: Step, state: SkorchState | None) -> Fraction:
         X = np.require(batch.X, requirements="W")
         net.notify("on_train_begin", X=X, y=y)
-        if state is not None:
+        # A base has no steps behind it, and no schedule under way.
+        if state is not None and state.history:
             skorch_state.restore_schedulers(net, state.training)
             # Again: a scheduler sets the rate when it is made.
             skorch_state.restore_optimizers(net, state.training)
@@ -191,6 +194,34 @@ class SkorchLearner:
                 net = self._net(birth, n_classes)
                 skorch_state.restore_modules(net, trees["module"])
             return SkorchState(net, trees["training"], history, birth, owed, n_classes, n_targets)
+
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:  # noqa: ARG002
+        """The weights of a fitted net, of a module or of a ``state_dict``; nothing of its optimizer and history.
+
+        Raises
+        ------
+        ParameterError
+            If they do not fit the net.
+        """
+        n_classes = None if labels is None else len(labels)
+        with pinned():
+            net = self._net(_BIRTH, n_classes)
+            for name, weights in warm.modules_of(base, skorch_state.modules(net)).items():
+                warm.take_over(getattr(net, f"{name}_"), weights)
+        return pack({"module": skorch_state.modules(net)}, {"n_classes": n_classes})
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> SkorchState:
+        """The weights of the base, with optimizers that have not moved yet."""
+        trees, facts = unpack(base, "module")
+        with nonsense_is_an_error(), pinned():
+            n_classes = _count(facts["n_classes"])
+            if n_classes != (None if classes is None else len(classes)):
+                raise StateError("The packed base is for other classes; nothing was changed. Pass base= again.")
+            net = self._net(_BIRTH, n_classes)
+            skorch_state.restore_modules(net, trees["module"])
+        training = {"optimizers": skorch_state.optimizers(net), "schedulers": {}}
+        return SkorchState(net, training, (), _BIRTH, Fraction(0), n_classes, None)
 
 
 def _dtype(net: Any) -> Any:

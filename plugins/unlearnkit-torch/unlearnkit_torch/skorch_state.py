@@ -26,8 +26,12 @@ def modules(net: Any) -> dict[str, Any]:
 
 def training(net: Any) -> dict[str, Any]:
     """The state of all optimizers and learning-rate schedulers."""
-    optimizers = {name: getattr(net, f"{name}_").state_dict() for name in net._optimizers}  # noqa: SLF001
-    return {"optimizers": optimizers, "schedulers": {name: s.state_dict() for name, s in _schedulers(net).items()}}
+    return {"optimizers": optimizers(net), "schedulers": {name: s.state_dict() for name, s in _schedulers(net).items()}}
+
+
+def optimizers(net: Any) -> dict[str, Any]:
+    """The state of all optimizers."""
+    return {name: getattr(net, f"{name}_").state_dict() for name in net._optimizers}  # noqa: SLF001
 
 
 def restore_modules(net: Any, stored: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import softmax
@@ -12,7 +12,8 @@ from sklearn.base import clone
 
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
+from unlearnkit_xgboost import warm
 from unlearnkit_xgboost.limits import capabilities, check_supported
 from unlearnkit_xgboost.matrix import carried_margin, training_matrix
 from unlearnkit_xgboost.model import MODEL, Model, decoded, split, step_parts
@@ -55,10 +56,13 @@ class XGBoostLearner:
             return self._model({MODEL: _raw(fitted(native, batch))})
         if state is None:
             return self._first(native, batch, step)
-        n_edges = len(batch.y) if step.renews_edges else state.n_edges
+        # A state that has seen no row is a base.
+        first = batch.n_old == 0
+        n_edges = len(batch.y) if first or step.renews_edges else state.n_edges
         margin = carried_margin(state, batch, native.missing)
-        _, trees = split(_raw(self._grown(native, batch, step, margin, n_edges)))
-        return self._model(state.parts | step_parts(len(state.steps), trees, n_edges))
+        shared, trees = split(_raw(self._grown(native, batch, step, margin, n_edges)))
+        own = {MODEL: warm.with_intercept(shared, state.parts[MODEL])} if first else {}
+        return self._model(state.parts | own | step_parts(len(state.steps), trees, n_edges))
 
     def _first(self, native: XGBModel, batch: Batch, step: Step) -> Model:
         n_edges = len(batch.y)
@@ -109,6 +113,15 @@ class XGBoostLearner:
         state = self._model(parts)
         _ = state.booster
         return state
+
+    def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
+        """The trees and intercepts of a fitted XGBoost estimator or Booster; see `unlearnkit_xgboost.warm`."""
+        why_not = "" if self.capabilities.resumable else self.capabilities.why_limited
+        return warm.pack(base, self.model, why_not, n_features, labels)
+
+    def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Model:
+        """The trees and intercepts of the base that speak of these classes, as if a step had trained them."""
+        return self.load(warm.start(base, self.model, classes))
 
     def _model(self, parts: Mapping[str, bytes]) -> Model:
         return Model(dict(parts), self.model.n_jobs)

@@ -6,7 +6,8 @@ costs the store no more than its own trees.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ class Model:
     @cached_property
     def booster(self) -> Booster:
         """Made of nothing but the parts, which are checked before XGBoost is asked to believe them."""
-        return decoded(ubjson.write(_joined(self.parts)), self.nthread)
+        return decoded(ubjson.write(joined(self.parts)), self.nthread)
 
     @property
     def steps(self) -> tuple[bytes, ...]:
@@ -90,19 +91,32 @@ def decoded(raw: bytes, nthread: int | None) -> Booster:
     return booster
 
 
-def _joined(parts: Mapping[str, bytes]) -> Any:
-    """The one document that the parts make, after every check that XGBoost leaves out."""
-    try:
+def joined(parts: Mapping[str, bytes]) -> Any:
+    """The one document that the parts make, after every check that XGBoost leaves out.
+
+    Raises
+    ------
+    StateError
+        If they make none.
+    """
+    with pieces_in_place():
         _check_parts(parts)
         document = ubjson.read(parts[MODEL])
         if EDGES in parts:
             _add_trees(forest(document), [ubjson.read(step) for step in _steps(parts)])
         check_document(document, sum(map(len, parts.values())))
+    return document
+
+
+@contextmanager
+def pieces_in_place() -> Iterator[None]:
+    """Turn what a document of another layout provokes into a StateError."""
+    try:
+        yield
     except StateError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise ubjson.nonsense("its pieces are not where they belong") from error
-    return document
 
 
 def _steps(parts: Mapping[str, bytes]) -> Iterable[bytes]:

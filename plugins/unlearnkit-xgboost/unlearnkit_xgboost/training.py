@@ -58,13 +58,20 @@ def _booster_params(native: XGBModel, batch: Batch) -> dict[str, Any]:
     params: dict[str, Any] = native.get_xgb_params()
     # Nothing is evaluated, and a list with functions in it is no parameter.
     params.pop("eval_metric", None)
-    if callable(native.objective):
-        params["objective"] = "reg:squarederror" if batch.classes is None else "binary:logistic"
-    if batch.classes is not None and len(batch.classes) > 2:  # noqa: PLR2004
-        params["num_class"] = len(batch.classes)
-        if params["objective"] != "multi:softmax":
-            params["objective"] = "multi:softprob"
+    n_classes = None if batch.classes is None else len(batch.classes)
+    params["objective"] = objective_of(native, n_classes)
+    if n_classes is not None and n_classes > 2:  # noqa: PLR2004
+        params["num_class"] = n_classes
     return params
+
+
+def objective_of(model: XGBModel, n_classes: int | None) -> str:
+    """The objective that the native booster has for this number of classes; None: regression."""
+    if n_classes is not None and n_classes > 2:  # noqa: PLR2004
+        return "multi:softmax" if model.objective == "multi:softmax" else "multi:softprob"
+    if callable(model.objective):
+        return "reg:squarederror" if n_classes is None else "binary:logistic"
+    return str(model.get_xgb_params()["objective"])
 
 
 def _native_objective(function: Callable[..., Any]) -> Callable[[FloatArray, DMatrix], Any]:
