@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from common import arguments, parser, report, seconds
+from joblib import Parallel, delayed
 from real_data import LOADERS, Split, rows_of
 from sklearn.metrics import accuracy_score, roc_auc_score
 
@@ -29,7 +30,9 @@ GOAL_SHARDS, GOAL_POINTS = 5, 1.0
 def main() -> None:
     flags = parser(__doc__)
     flags.add_argument("--only", nargs="*", choices=sorted(LOADERS), help="these data sets")
+    flags.add_argument("--jobs", type=int, default=-1, help="processes for shards and members; no result depends on it")
     options = arguments(flags)
+    options.jobs = 1 if options.quick else options.jobs
     # Adult has some equal rows; how many is no concern of this benchmark.
     warnings.simplefilter("ignore", DataWarning)
     found = []
@@ -37,7 +40,13 @@ def main() -> None:
         took = seconds(lambda case=case: found.extend(rows(case, options)))
         print(f"{case.data}, {case.model}: {took:.0f} s", flush=True)
     judged = [row["ok"] for row in found if row["ok"] != "-"]
-    report("accuracy: what shards cost", found, goal_points=GOAL_POINTS, judged=len(judged), ok=all(judged) if judged else None)
+    report(
+        "accuracy: what shards cost",
+        found,
+        goal_points=GOAL_POINTS,
+        judged=len(judged),
+        ok=all(judged) if judged else None,
+    )
 
 
 # -- models ------------------------------------------------------------------------------------------------------
@@ -151,16 +160,17 @@ def rows(case: Case, options: Any) -> list[dict[str, Any]]:
     data = LOADERS[case.data](options.data and Path(options.data))
     data = data.head(1_000) if options.quick else data
     seeds = range(1 if options.quick else min(options.repeat, case.seeds))
-    plain = [committee(case, data, [np.arange(len(data.y))], seed) for seed in seeds]
-    return [row(case, data, shards, seeds, plain) for shards in (SHARDS[:1] if options.quick else SHARDS)]
+    plain = [committee(case, data, [np.arange(len(data.y))], seed, 1) for seed in seeds]
+    numbers = SHARDS[:1] if options.quick else SHARDS
+    return [row(case, data, shards, seeds, plain, options.jobs) for shards in numbers]
 
 
-def row(case: Case, data: Split, shards: int, seeds: Iterable[int], plain: list[float]) -> dict[str, Any]:
-    sliced = [sisa(case, data, shards, "auto", seed) for seed in seeds]
+def row(case: Case, data: Split, shards: int, seeds: Iterable[int], plain: list[float], jobs: int) -> dict[str, Any]:
+    sliced = [sisa(case, data, shards, "auto", seed, jobs) for seed in seeds]
     n_slices, scores = sliced[0][0], [score for _, score in sliced]
-    whole = scores if n_slices == 1 else [sisa(case, data, shards, 1, seed)[1] for seed in seeds]
-    bagging = [committee(case, data, drawn(len(data.y), shards, seed), seed) for seed in seeds]
-    position = committee(case, data, np.array_split(np.arange(len(data.y)), shards), 0)
+    whole = scores if n_slices == 1 else [sisa(case, data, shards, 1, seed, jobs)[1] for seed in seeds]
+    bagging = [committee(case, data, drawn(len(data.y), shards, seed), seed, jobs) for seed in seeds]
+    position = committee(case, data, np.array_split(np.arange(len(data.y)), shards), 0, jobs)
     lost = [100 * (p - s) for p, s in zip(plain, scores, strict=True)]
     judged = case.judged and shards == GOAL_SHARDS
     return {
@@ -179,8 +189,8 @@ def row(case: Case, data: Split, shards: int, seeds: Iterable[int], plain: list[
     }
 
 
-def sisa(case: Case, data: Split, shards: int, slices: int | str, seed: int) -> tuple[int, float]:
-    model = SISAClassifier(case.make(seed), n_shards=shards, n_slices=slices, random_state=seed)
+def sisa(case: Case, data: Split, shards: int, slices: int | str, seed: int, jobs: int) -> tuple[int, float]:
+    model = SISAClassifier(case.make(seed), n_shards=shards, n_slices=slices, n_jobs=jobs, random_state=seed)
     model.fit(data.X, data.y, ids=np.arange(len(data.y)))
     return model.partition_.n_slices, score(data, model.classes_, model.predict_proba(data.X_test))
 
@@ -190,12 +200,15 @@ def drawn(n: int, members: int, seed: int) -> list[np.ndarray]:
     return [np.sort(rng.choice(n, size=n // members, replace=False)) for _ in range(members)]
 
 
-def committee(case: Case, data: Split, parts: Iterable[np.ndarray], seed: int) -> float:
+def committee(case: Case, data: Split, parts: Iterable[np.ndarray], seed: int, jobs: int) -> float:
     """Bare models, each on its part of the rows, and the mean of their probabilities."""
     classes = np.unique(data.y)
     total = np.zeros((len(data.y_test), len(classes)))
-    for member, part in enumerate(parts):
-        seen, probability = trained(case.make(1000 * member + seed), rows_of(data.X, part), data.y[part], data.X_test)
+    calls = (
+        delayed(trained)(case.make(1000 * member + seed), rows_of(data.X, part), data.y[part], data.X_test)
+        for member, part in enumerate(parts)
+    )
+    for seen, probability in Parallel(n_jobs=jobs)(calls):
         total[:, np.searchsorted(classes, seen)] += probability
     return score(data, classes, total)
 

@@ -28,7 +28,7 @@ class Stumps:
         return total
 
 
-def grow(X: Any, codes: Any, n_classes: int, n: int, seed: int, smoothing: float, weight: Any = None) -> Stumps:
+def grow(X: Any, codes: Any, n_classes: int, *, n: int, seed: int, smoothing: float, weight: Any = None) -> Stumps:
     """`n` stumps that are drawn by `seed`."""
     rng = np.random.default_rng(seed)
     features = rng.integers(X.shape[1], size=n)
@@ -66,7 +66,8 @@ class CopseClassifier:
         self.classes_, codes = np.unique(y, return_inverse=True)
         seed = 0 if self.random_state is None else self.random_state
         self.n_features_in_ = X.shape[1]
-        self.stumps_ = grow(X, codes, len(self.classes_), self.n_stumps, seed, self.smoothing, sample_weight)
+        facts = {"n": self.n_stumps, "seed": seed, "smoothing": self.smoothing, "weight": sample_weight}
+        self.stumps_ = grow(X, codes, len(self.classes_), **facts)
         return self
 
     def predict_proba(self, X: Any) -> Any:

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from copse import CopseClassifier
+from unlearnkit_copse.learner import CopseLearner
+
 from unlearnkit import SISAClassifier
 from unlearnkit.errors import CapabilityError, ParameterError, StateError
 from unlearnkit.testing import parametrize_with_checks
-from unlearnkit_copse.learner import CopseLearner
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 4))

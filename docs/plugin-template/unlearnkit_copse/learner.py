@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from copse import CopseClassifier, Stumps, grow
+
 from unlearnkit import Batch, Capabilities, Step, fingerprint
 from unlearnkit.errors import CapabilityError, ParameterError, StateError
 from unlearnkit.parts import pack_array, pack_json, unpack_array, unpack_json
@@ -48,10 +49,10 @@ class CopseLearner:
                 f"{type(model).__qualname__} has a fit of its own, which would not be called; nothing was changed. "
                 "Pass a CopseClassifier."
             )
-        if not isinstance(model.n_stumps, int) or model.n_stumps < 1:
-            raise ParameterError(f"n_stumps must be a positive int, not {model.n_stumps!r}; nothing was changed.")
-        identity = f"{SCHEME}:{fingerprint(model)}"
-        return cls(model.n_stumps, model.smoothing, model.random_state, identity)
+        n: Any = model.n_stumps
+        if not isinstance(n, int) or n < 1:
+            raise ParameterError(f"n_stumps must be a positive int, not {n!r}; nothing was changed.")
+        return cls(n, model.smoothing, model.random_state, f"{SCHEME}:{fingerprint(model)}")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,8 +71,8 @@ class CopseLearner:
     def train(self, state: Wood | None, batch: Batch, step: Step) -> Wood:
         """Grow the share of the stumps that falls to this step, on all rows so far."""
         n_classes = len(batch.classes) if batch.classes is not None else 0
-        seed, n = step.seeded(self.random_state), step.units(self.n_stumps)
-        stumps = grow(batch.X, batch.y, n_classes, n, seed, self.smoothing, batch.sample_weight)
+        share = {"n": step.units(self.n_stumps), "seed": step.seeded(self.random_state)}
+        stumps = grow(batch.X, batch.y, n_classes, **share, smoothing=self.smoothing, weight=batch.sample_weight)
         wood = Wood(batch.X.shape[1], n_classes) if state is None else state
         return wood.with_step(stumps)
 
@@ -103,13 +104,12 @@ class CopseLearner:
 
     def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
         """A fitted model of copse's as parts, so that training can start from its stumps."""
-        fits = isinstance(base, CopseClassifier) and hasattr(base, "stumps_")
-        if not fits or base.n_features_in_ != n_features or not np.array_equal(base.classes_, labels):
+        if labels is None or not is_fitted_on(base, n_features, labels):
             raise ParameterError(
                 "base must be a CopseClassifier that was fitted on these features and classes; nothing was changed."
             )
-        state = Wood(n_features, len(base.classes_), (base.stumps_,))
-        return self.save(state) | {"labels": pack_array(np.asarray(base.classes_))}
+        state = Wood(n_features, len(labels), (base.stumps_,))
+        return self.save(state) | {"labels": pack_array(labels)}
 
     def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Wood:
         """The state to train on from in a shard that sees these classes, perhaps not all of them."""
@@ -130,6 +130,12 @@ class CopseLearner:
 def part_name(step: int, array: str) -> str:
     """What an array of a step is called."""
     return f"{step:05}-{array}"
+
+
+def is_fitted_on(base: Any, n_features: int, labels: AnyArray) -> bool:
+    """Whether this is a fitted model over so many features and these classes."""
+    fitted = isinstance(base, CopseClassifier) and hasattr(base, "stumps_")
+    return fitted and base.n_features_in_ == n_features and np.array_equal(base.classes_, labels)
 
 
 def nonsense(what: str) -> StateError:

@@ -87,7 +87,7 @@ def advance(step: Step, epochs: int) -> Fraction:
     A prefix of share ``stop`` of the rows counts for that share of an epoch, so that all steps together come to
     exactly `epochs`, however many slices there are. With slices that arrived later the prefix is the whole shard.
     """
-    return epochs * step.epochs * min(step.stop, 1)
+    return epochs * step.epochs * min(step.stop, Fraction(1))
 
 
 def ticks(position: Fraction, length: Fraction, per_epoch: int, batches: int) -> Iterator[int]:

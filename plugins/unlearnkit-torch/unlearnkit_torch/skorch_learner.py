@@ -195,7 +195,6 @@ class SkorchLearner:
                 skorch_state.restore_modules(net, trees["module"])
             return SkorchState(net, trees["training"], history, birth, owed, n_classes, n_targets)
 
-
     def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:  # noqa: ARG002
         """The weights of a fitted net, of a module or of a ``state_dict``; nothing of its optimizer and history.
 
@@ -207,7 +206,7 @@ class SkorchLearner:
         n_classes = None if labels is None else len(labels)
         with pinned():
             net = self._net(_BIRTH, n_classes)
-            for name, weights in warm.modules_of(base, skorch_state.modules(net)).items():
+            for name, weights in skorch_state.modules_of(base, skorch_state.modules(net)).items():
                 warm.take_over(getattr(net, f"{name}_"), weights)
         return pack({"module": skorch_state.modules(net)}, {"n_classes": n_classes})
 

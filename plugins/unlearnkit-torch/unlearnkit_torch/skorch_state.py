@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from skorch import NeuralNet
 from skorch.callbacks import LRScheduler
 from skorch.history import History
 from torch import nn
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from unlearnkit.errors import CapabilityError, StateError
 from unlearnkit.parts import pack_json, unpack_json
+from unlearnkit_torch.warm import refusal, weights_of
 
 
 def modules(net: Any) -> dict[str, Any]:
@@ -22,6 +24,30 @@ def modules(net: Any) -> dict[str, Any]:
     names = [*net._modules, *net._criteria]  # noqa: SLF001
     found = {name: getattr(net, f"{name}_") for name in names}
     return {name: module.state_dict() for name, module in found.items() if isinstance(module, nn.Module)}
+
+
+def modules_of(base: Any, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of all modules of a fitted skorch net; those of a module stand for that of the net.
+
+    Parameters
+    ----------
+    base : object
+    own : mapping
+        What the net that is to be trained has itself.
+
+    Raises
+    ------
+    ParameterError
+        If there are none in the base.
+    """
+    if not isinstance(base, NeuralNet):
+        return {**own, "module": weights_of(base)}
+    if not base.initialized_:
+        raise refusal("it is a net that is not fitted", "Fit it on public data first")
+    found = modules(base)
+    if found.keys() != own.keys():
+        raise refusal(f"it has the modules {sorted(found)}, and the net has {sorted(own)}", "Use the same kind of net")
+    return found
 
 
 def training(net: Any) -> dict[str, Any]:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from skorch import NeuralNet
 from torch import nn
 
 from unlearnkit.errors import ParameterError
 from unlearnkit.typing import AnyArray
 from unlearnkit_torch.model import TorchModel
-from unlearnkit_torch.skorch_state import modules
 
 
 def weights_of(base: Any) -> Mapping[str, Any]:
@@ -33,30 +31,6 @@ def weights_of(base: Any) -> Mapping[str, Any]:
     if isinstance(base, Mapping):
         return base
     raise refusal(f"it is a {type(base).__name__}", "Give a module, its state_dict, or a fitted model of this kind")
-
-
-def modules_of(base: Any, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of all modules of a fitted skorch net; those of a module stand for that of the net.
-
-    Parameters
-    ----------
-    base : object
-    own : mapping
-        What the net that is to be trained has itself.
-
-    Raises
-    ------
-    ParameterError
-        If there are none in the base.
-    """
-    if not isinstance(base, NeuralNet):
-        return {**own, "module": weights_of(base)}
-    if not base.initialized_:
-        raise refusal("it is a net that is not fitted", "Fit it on public data first")
-    found = modules(base)
-    if found.keys() != own.keys():
-        raise refusal(f"it has the modules {sorted(found)}, and the net has {sorted(own)}", "Use the same kind of net")
-    return found
 
 
 def take_over(module: nn.Module, weights: Mapping[str, Any]) -> None:
