@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,10 +25,10 @@ from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import CapabilityError, NoConstituentError, ParameterError, StateError, StoreError
 from unlearnkit.files import read, sync_folder, translated, write_new
 from unlearnkit.learner import Learner, Step
+from unlearnkit.ledger import ISOLATED, PURGED, REJECTED, REPAIRED
 from unlearnkit.manifest import Manifest, Serving
 from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.plan import PlannedStep, missing
-from unlearnkit.schema import Schema
 from unlearnkit.serving import Constituent, Snapshot
 from unlearnkit.training import load_constant
 from unlearnkit.typing import Features, FloatArray
@@ -37,7 +37,6 @@ from unlearnkit.verification import states_of
 MANIFEST, BLOBS = "manifest", "blobs"
 _MAX_MANIFEST = 1 << 28
 _HEAD = 64
-_FINISHED = ("isolated", "purged", "repaired", "rejected")
 
 
 # -- write -----------------------------------------------------------------------------------------------------------
@@ -91,7 +90,7 @@ def _manifest(model: SisaEnsemble, estimator: Mapping[str, Any]) -> Manifest:
             "Every shard abstains, so a bundle could answer nothing; nothing was written. Call repair() first."
         )
     plan, stored = model._build.plan, store.checkpoints()  # noqa: SLF001
-    requests = store.ledger.requests(*_FINISHED)
+    requests = store.ledger.requests(ISOLATED, PURGED, REPAIRED, REJECTED)
     last = max(requests, key=lambda request: request.sequence, default=None)
     return Manifest(
         version=importlib.metadata.version("unlearnkit"),
@@ -236,7 +235,7 @@ class Exported:
         self._bundle = bundle
         self.learner = learner
         self.config = config
-        self.schema = Schema.from_json(bundle.manifest.settings["schema"])
+        self.schema = bundle.manifest.schema
         self._snapshot = bundle.snapshot(learner, config)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -255,9 +254,6 @@ class Exported:
             "Nothing was changed. Load its store to do this there, and export it again."
         )
 
-    def __dir__(self) -> Iterator[str]:
-        return iter(super().__dir__())
-
     def refresh(self) -> None:
         """Do nothing: a bundle does not change."""
 
@@ -272,7 +268,9 @@ class Exported:
     @property
     def constituents(self) -> list[Any]:
         """The decoded state of each shard; None where it abstains, the class code where it is constant."""
-        return self._snapshot.states
+        return [
+            None if c is None else (c.state if c.constant is None else c.constant) for c in self._snapshot.constituents
+        ]
 
     @property
     def degraded_shards(self) -> tuple[int, ...]:
