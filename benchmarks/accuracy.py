@@ -37,8 +37,9 @@ def main() -> None:
     warnings.simplefilter("ignore", DataWarning)
     found = []
     for case in cases(options):
-        took = seconds(lambda case=case: found.extend(rows(case, options)))
-        print(f"{case.data}, {case.model}: {took:.0f} s", flush=True)
+        before, took = len(found), seconds(lambda case=case: found.extend(rows(case, options)))
+        lost = ", ".join(f"{row['lost']} (S={row['S']})" for row in found[before:])
+        print(f"{case.data}, {case.model}, {took:.0f} s, points lost: {lost}", flush=True)
     judged = [row["ok"] for row in found if row["ok"] != "-"]
     report(
         "accuracy: what shards cost",

@@ -8,8 +8,16 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.tree import DecisionTreeClassifier
 
-from unlearnkit.adapters import Adapter, Plugins
-from unlearnkit.errors import AdapterConflictError, MissingPluginError, ParameterError, UnsupportedModelError
+from unlearnkit.adapters import ABILITIES, Adapter, Plugins
+from unlearnkit.errors import (
+    AdapterConflictError,
+    AdapterError,
+    CapabilityError,
+    MissingPluginError,
+    ParameterError,
+    UnsupportedModelError,
+)
+from unlearnkit.learner import Capabilities
 from unlearnkit.testing import RememberingLearner
 
 
@@ -141,6 +149,99 @@ def test_one_module_behind_two_entry_points_is_one_plugin(helpers):
     assert not plugins.broken
 
 
+def test_the_types_that_several_claim_are_listed(load):
+    plugins = load(one=[adapter("left", named(Cat)), adapter("up", named(Animal))], two=[adapter("right", named(Cat))])
+    assert plugins.conflicts == {named(Cat): ["left", "right"]}
+    assert load(one=[adapter("left", named(Cat))]).conflicts == {}
+
+
+# -- what an adapter is made of --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "reason"),
+    [
+        ({"native_types": "pets:Cat"}, TypeError, "native_types must be a tuple of str, not 'pets:Cat'"),
+        ({"native_types": (Cat,)}, TypeError, "native_types must be a tuple of str"),
+        ({"native_types": ("pets.Cat",)}, ValueError, "'module:qualname', not 'pets.Cat'"),
+        ({"native_types": (":Cat",)}, ValueError, "'module:qualname'"),
+        ({"library": "pets"}, TypeError, "library must be a tuple of str"),
+        ({"library": ["pets"]}, TypeError, "library must be a tuple of str"),
+        ({"abilities": ("purring",)}, ValueError, "unknown abilities purring; known are absent_classes, any_shape"),
+        ({"name": None}, TypeError, "a name and a callable wrap"),
+        ({"wrap": "wrap"}, TypeError, "a name and a callable wrap"),
+    ],
+)
+def test_an_adapter_that_could_be_misunderstood_is_refused(fields, error, reason):
+    with pytest.raises(error, match=reason):
+        Adapter(**{"name": "cats", "native_types": ("pets:Cat",), "wrap": print} | fields)
+
+
+def test_every_yes_or_no_of_the_capabilities_is_a_word_for_an_ability():
+    flags = {name for name in Capabilities.__slots__ if isinstance(getattr(Capabilities("regression"), name), bool)}
+    assert flags - ABILITIES == {"stores_training_rows"}
+    assert ABILITIES - flags == {"classification", "regression"}
+
+
+# -- adapters that fail ----------------------------------------------------------------------------------------------
+
+
+def failing(wrap):
+    return {"one": [Adapter("cats", (named(Cat),), wrap)]}
+
+
+class Modest(RememberingLearner):
+    capabilities = None
+
+
+class Newer(RememberingLearner):
+    @property
+    def capabilities(self):
+        return Capabilities(task="classification", telepathy=True)
+
+
+def raising(error):
+    def wrap(model, resolve):
+        raise error
+
+    return wrap
+
+
+@pytest.mark.parametrize(
+    ("wrap", "error", "reason"),
+    [
+        (
+            raising(KeyError("depth")),
+            AdapterError,
+            "KeyError: 'depth'; nothing was changed. This is a fault of its plugin",
+        ),
+        (lambda model: model, AdapterError, "TypeError: .* made for another version of unlearnkit"),
+        (lambda model, resolve: None, AdapterError, "gave a NoneType, which is no Learner"),
+        (lambda model, resolve: model, AdapterError, "gave a Siamese, which is no Learner"),
+        (lambda model, resolve: Modest(), AdapterError, "gave a Modest, which is no Learner with Capabilities"),
+        (lambda model, resolve: Newer(), AdapterError, "'telepathy'.*made for another version of unlearnkit"),
+        (raising(ImportError("libcat.so")), MissingPluginError, "ImportError: libcat.so; nothing was changed. Install"),
+    ],
+)
+def test_an_adapter_that_fails_is_told_of_by_name(load, wrap, error, reason):
+    with pytest.raises(error, match=f"^The adapter 'cats' failed to wrap a Siamese: .*{reason}") as caught:
+        load(**failing(wrap)).resolve(Siamese())
+    assert caught.type is error
+
+
+def test_a_refusal_of_an_adapter_is_passed_on(load):
+    refusal = CapabilityError("fur cannot be kept; nothing was changed.")
+    with pytest.raises(CapabilityError) as caught:
+        load(**failing(raising(refusal))).resolve(Cat())
+    assert caught.value is refusal
+
+
+def test_a_plugin_that_exits_is_broken(load):
+    plugins = load(bad=SystemExit("no licence"), good=[adapter("cats", named(Cat))])
+    assert plugins.broken == {"bad": "SystemExit: no licence"}
+    assert plugins.resolve(Cat()).made_by == "cats"
+
+
 # -- first-party plugins ---------------------------------------------------------------------------------------------
 
 
@@ -153,7 +254,13 @@ SKLEARN = adapter("sklearn", "sklearn.base:BaseEstimator")
 
 @pytest.mark.parametrize(
     ("module", "home"),
-    [("lightgbm.sklearn", "lightgbm"), ("xgboost.sklearn", "xgboost"), ("skorch.net", "torch"), ("torch.nn", "torch")],
+    [
+        ("lightgbm.sklearn", "lightgbm"),
+        ("xgboost.sklearn", "xgboost"),
+        ("catboost.core", "catboost"),
+        ("skorch.net", "torch"),
+        ("torch.nn", "torch"),
+    ],
 )
 def test_a_missing_plugin_names_what_to_install(load, module, home):
     """Though scikit-learn's adapter would claim it: a booster is a scikit-learn estimator too."""
@@ -191,7 +298,8 @@ def test_asking_for_a_plugin_imports_no_framework():
     pytest.importorskip("unlearnkit_torch")
     code = (
         "import sys; from unlearnkit.adapters import plugins; p = plugins(); "
-        "print(sorted({'lightgbm', 'xgboost', 'torch', 'skorch', 'skops'} & set(sys.modules)), len(p.adapters) > 3)"
+        "heavy = {'lightgbm', 'xgboost', 'catboost', 'torch', 'skorch', 'skops'}; "
+        "print(sorted(heavy & set(sys.modules)), len(p.adapters) > 3)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
@@ -202,13 +310,14 @@ def test_an_adapter_lists_no_library_unless_it_says_so():
 
 
 def test_the_first_party_plugins_list_public_modules_of_their_own_library():
-    for name in ("sklearn", "lightgbm", "xgboost", "torch"):
+    for name in ("sklearn", "lightgbm", "xgboost", "torch", "catboost"):
         pytest.importorskip(f"unlearnkit_{name}")
     libraries = {a.name: a.library for a in Plugins().adapters}
     homes = {
         "sklearn": {"sklearn"},
         "lightgbm": {"lightgbm"},
         "xgboost": {"xgboost"},
+        "catboost": {"catboost"},
         "torch": {"torch", "unlearnkit_torch"},
         "skorch": {"torch", "skorch"},
     }
@@ -219,3 +328,50 @@ def test_the_first_party_plugins_list_public_modules_of_their_own_library():
         # What acts on the world when it is called, and what would have seen rows before.
         assert not {"sklearn", "sklearn.utils", "sklearn.datasets", "sklearn.frozen", "torch"} & set(libraries[name])
         assert all(importlib.import_module(module) for module in libraries[name])
+
+
+def models():
+    """Models of each first-party adapter that together can do all that it says."""
+    import catboost
+    import lightgbm
+    import skorch
+    import xgboost
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestRegressor
+    from sklearn.linear_model import Ridge, SGDClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from torch import nn
+
+    from unlearnkit_torch import TorchModel
+
+    encoder = make_column_transformer((OneHotEncoder(), ["c"]))
+    loss = {"criterion": nn.CrossEntropyLoss, "train_split": None}
+    return {
+        "sklearn": [
+            HistGradientBoostingClassifier(),
+            RandomForestRegressor(),
+            SGDClassifier(loss="log_loss"),
+            Ridge(),
+            make_pipeline(encoder, SGDClassifier()),
+        ],
+        "lightgbm": [lightgbm.LGBMClassifier(), lightgbm.LGBMRegressor()],
+        "xgboost": [xgboost.XGBClassifier(enable_categorical=True), xgboost.XGBRegressor()],
+        "catboost": [catboost.CatBoostClassifier(), catboost.CatBoostRegressor(loss_function="MultiRMSE")],
+        "torch": [TorchModel(nn.Linear, loss=nn.CrossEntropyLoss), TorchModel(nn.Linear, loss=nn.MSELoss)],
+        "skorch": [
+            skorch.NeuralNetClassifier(nn.Linear, **loss),
+            skorch.NeuralNetRegressor(nn.Linear, train_split=None),
+        ],
+    }
+
+
+def test_the_first_party_plugins_can_do_what_they_say_and_no_more():
+    for name in ("sklearn", "lightgbm", "xgboost", "torch", "catboost"):
+        pytest.importorskip(f"unlearnkit_{name}")
+    plugins = Plugins()
+    declared = {a.name: set(a.abilities) for a in plugins.adapters if a.name in models()}
+    for name, some in models().items():
+        found = [plugins.resolve(model, name).capabilities for model in some]
+        able = {c.task for c in found} | {a for a in ABILITIES for c in found if getattr(c, a, False)}
+        assert able == declared[name], name

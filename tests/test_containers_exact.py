@@ -23,7 +23,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from unlearnkit import SISAClassifier
-from unlearnkit.containers import column, native, take_ids
 from unlearnkit.errors import SchemaError
 
 N = 120
@@ -108,11 +107,6 @@ def those(X, keep):
     return list(itertools.compress(X, keep)) if isinstance(X, list) else X[keep]
 
 
-def fit(model, X, y, *, ids):
-    X, ids = take_ids(X, ids)
-    return model.fit(native(X), column(y), ids=column(ids))
-
-
 def new(make, n_slices):
     return SISAClassifier(make(), n_shards=2, n_slices=n_slices, random_state=0)
 
@@ -120,12 +114,12 @@ def new(make, n_slices):
 def assert_exact(model, X, y, ids, ask=None):
     """Forgetting leaves the bytes and predictions of a fit without the records, and forgets something."""
     keep = ~np.isin(np.asarray(ids), GONE)
-    fitted = fit(model, X, y, ids=ids)
+    fitted = model.fit(X, y, ids=ids)
     before = fitted.model_digest_
     assert fitted.forget(GONE).n_records == len(GONE)
-    reference = fit(fitted.pinned(), those(X, keep), those(y, keep), ids=those(ids, keep))
+    reference = fitted.pinned().fit(those(X, keep), those(y, keep), ids=those(ids, keep))
     assert fitted.model_digest_ == reference.model_digest_ != before
-    ask = native(X if ask is None else ask)
+    ask = X if ask is None else ask
     assert np.array_equal(fitted.predict_proba(ask), reference.predict_proba(ask))
     return before, fitted
 
@@ -134,7 +128,7 @@ def assert_exact(model, X, y, ids, ask=None):
 def digest_of(name):
     """The digest over frames of pandas with strings as objects."""
     make, n_slices = MIXED[name]
-    return fit(new(make, n_slices), pandas(), mixed()[1], ids=list(range(1000, 1000 + N))).model_digest_
+    return new(make, n_slices).fit(pandas(), mixed()[1], ids=list(range(1000, 1000 + N))).model_digest_
 
 
 @pytest.mark.parametrize("container", CONTAINERS | ORDERED)
@@ -148,7 +142,7 @@ def test_forgetting_is_exact_in_every_frame(name, container):
     # The one value that was missing is gone; the column still is what it was declared as.
     assert {c.name: c.dtype for c in fitted.schema_.columns}["visits"] == "<f8"
     # Every container is asked in every other.
-    assert np.array_equal(fitted.predict(pandas()), fitted.predict(native(polars())))
+    assert np.array_equal(fitted.predict(pandas()), fitted.predict(polars()))
 
 
 @pytest.mark.parametrize("container", ["category", "polars", "pyarrow", "nullable"])
@@ -161,7 +155,7 @@ def test_ids_by_the_name_of_a_column(container):
         X = X.with_columns(customer=pl.Series(ids))
     else:
         X = X.append_column("customer", pa.array(ids))
-    fitted = fit(new(*MIXED["lightgbm"]), X, mixed()[1], ids="customer")
+    fitted = new(*MIXED["lightgbm"]).fit(X, mixed()[1], ids="customer")
     assert fitted.model_digest_ == digest_of("lightgbm")
     assert list(fitted.feature_names_in_) == ["city", "age", "income", "member", "visits"]
     assert fitted.forget(1003).n_records == 1
@@ -186,12 +180,9 @@ COLUMNS = {
 def test_targets_weights_and_ids_in_every_column(kind):
     make, y, ids = COLUMNS[kind], mixed()[1], list(range(1000, 1000 + N))
     weight = [1.0 + i % 3 for i in range(N)]
-    fits = [
-        new(*MIXED["lightgbm"]).fit(pandas(), column(wrap(y)), column(wrap(weight)), ids=column(wrap(ids)))
-        for wrap in (list, make)
-    ]
+    fits = [new(*MIXED["lightgbm"]).fit(pandas(), wrap(y), wrap(weight), ids=wrap(ids)) for wrap in (list, make)]
     assert fits[0].model_digest_ == fits[1].model_digest_
-    assert fits[1].forget(column(make(list(GONE)))).n_records == len(GONE)
+    assert fits[1].forget(make(list(GONE))).n_records == len(GONE)
 
 
 # -- arrays ----------------------------------------------------------------------------------------------------------
@@ -225,21 +216,21 @@ def test_forgetting_is_exact_in_every_array(make, kind):
     X = np.round(np.random.default_rng(1).normal(size=(N, 4)), 6)
     y, ids = (X[:, 0] > 0).astype(int), np.arange(1000, 1000 + N)
     model = new(make, 2)
-    fitted = fit(model, ARRAYS[kind](X), y, ids=ids)
-    assert fitted.model_digest_ == fit(new(make, 2), X, y, ids=ids).model_digest_
+    fitted = model.fit(ARRAYS[kind](X), y, ids=ids)
+    assert fitted.model_digest_ == new(make, 2).fit(X, y, ids=ids).model_digest_
     fitted.forget(GONE)
     keep = ~np.isin(ids, GONE)
-    reference = fit(fitted.pinned(), those(ARRAYS[kind](X), keep), y[keep], ids=ids[keep])
+    reference = fitted.pinned().fit(those(ARRAYS[kind](X), keep), y[keep], ids=ids[keep])
     assert fitted.model_digest_ == reference.model_digest_
-    assert np.array_equal(fitted.predict(native(ARRAYS[kind](X))), reference.predict(X))
+    assert np.array_equal(fitted.predict(ARRAYS[kind](X)), reference.predict(X))
 
 
 def test_half_precision_tensors():
     torch = pytest.importorskip("torch")
     X = torch.tensor(np.random.default_rng(1).normal(size=(N, 4)), dtype=torch.bfloat16)
     y = (X[:, 0] > 0).int()
-    fitted = fit(new(SGDClassifier, 2), X, y, ids=torch.arange(N))
-    assert fitted.model_digest_ == fit(new(SGDClassifier, 2), X.float().numpy(), y.numpy(), ids=range(N)).model_digest_
+    fitted = new(SGDClassifier, 2).fit(X, y, ids=torch.arange(N))
+    assert fitted.model_digest_ == new(SGDClassifier, 2).fit(X.float().numpy(), y.numpy(), ids=range(N)).model_digest_
 
 
 # -- sparse rows -----------------------------------------------------------------------------------------------------
@@ -268,7 +259,7 @@ def test_forgetting_is_exact_in_every_sparse_format(name):
     ids = np.arange(1000, 1000 + N)
     digest, fitted = assert_exact(new(make, 2), X.tocsr(), y, ids)
     others = [getattr(sp, form)(X) for form in SPARSE] if name != "sgd" else [sp.coo_array(X)]
-    assert {fit(new(make, 2), other, y, ids=ids).model_digest_ for other in others} == {digest}
+    assert {new(make, 2).fit(other, y, ids=ids).model_digest_ for other in others} == {digest}
     assert len({fitted.predict(other).tobytes() for other in others}) == 1
 
 
@@ -294,7 +285,7 @@ def test_forgetting_is_exact_behind_a_hashing_pipeline():
 @pytest.mark.parametrize("name", [*MIXED, "array"])
 def test_columns_in_another_order_are_refused_in_every_call(name):
     make, n_slices = MIXED.get(name, (LogisticRegression, 1))
-    X = native(polars())[["income", "member"]] if name == "array" else native(polars())
+    X = polars()[["income", "member"]] if name == "array" else polars()
     y, ids = mixed()[1], list(range(1000, 1000 + N))
     fitted = new(make, n_slices).fit(X, y, ids=ids)
     wrong = X[X.columns[::-1]]

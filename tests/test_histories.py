@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from sklearn.linear_model import SGDClassifier
@@ -53,7 +53,7 @@ def lgbm(_: type) -> Any:
     import lightgbm
 
     return lightgbm.LGBMClassifier(
-        n_estimators=3, num_leaves=3, min_child_samples=2, min_data_per_group=2, cat_smooth=1, verbose=-1
+        n_estimators=4, num_leaves=3, min_child_samples=2, min_data_per_group=2, cat_smooth=1, verbose=-1
     )
 
 
@@ -313,11 +313,12 @@ class Life(RuleBasedStateMachine):
                 self.model.consolidate(refresh_schema=True)
             assert self.told() == before
             return
-        before = self.told()
+        before, whole = self.told(), not self.model.degraded_shards_
         with cut_short(cut) as crashed:
             self.model.consolidate(refresh_schema=refresh)
         if crashed:
-            assert self.told()[:1] == before[:1]
+            # A state that the old plan lacked too may have been trained for both.
+            assert not whole or self.told()[0] == before[0]
             self.seen["consolidate cut short"] += 1
             return
         if refresh:
@@ -334,7 +335,7 @@ class Life(RuleBasedStateMachine):
         self.seen["reopened"] += 1
 
     @precondition(lambda self: self.path is None)
-    @rule(yes=st.sampled_from([False, False, False, True]))
+    @rule(yes=st.booleans())
     def save(self, *, yes):
         if yes:
             self.path = self.folder / "saved.sisa"
@@ -442,8 +443,10 @@ def outputs(model: Any, X: Any) -> Any:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_life_equals_the_same_life_without_what_was_forgotten(case, remember, helpers, record_property):
+def test_a_life_equals_the_same_life_without_what_was_forgotten(case, request, helpers, record_property):
     seen: Counter[str] = Counter()
+    # It leaves only the plugins that it needs.
+    remember = request.getfixturevalue("remember") if case.remembers else None
     machine = type("LifeOf", (Life,), {"case": case, "remember": remember, "helpers": helpers, "seen": seen})
     count = round(HISTORIES * case.share)
     run_state_machine_as_test(
@@ -454,15 +457,18 @@ def test_a_life_equals_the_same_life_without_what_was_forgotten(case, remember, 
             derandomize=True,
             deadline=None,
             database=None,
+            # A history is short as it is, and every attempt to make it shorter is a life.
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),
     )
     record_property("histories", [f"{case.name}: {i}" for i in range(seen["histories"])])
     assert seen["histories"] >= count
     # None of it may have been left out for want of an occasion.
-    often = ("arrive", "rectify", "forget", "consolidate", "refresh", "reopened", "cut short", "saved", "compared")
+    often = ("arrive", "rectify", "forget", "consolidate", "refresh", "reopened", "cut short", "compared")
     assert {kind: seen[kind] for kind in often if seen[kind] < count // 8} == {}
-    assert min(seen["dropped"], seen["readmitted"], seen["refused"]) > 0
+    rare = ("dropped", "readmitted", "refused", "saved", "consolidate cut short")
+    assert {kind for kind in rare if not seen[kind]} == set()
 
 
 def test_there_are_enough_histories():

@@ -1,7 +1,7 @@
 """Archives: one file of byte strings that are named by their SHA-256, such as any program for zip files opens.
 
-Nothing is compressed, so no number in the file can make it unpack to more than it is, and nothing in it is parsed before
-it has the digest that it is named by. Equal contents give equal bytes.
+Nothing is compressed, so no number in the file can make it unpack to more than it is, and no member is handed out that
+does not have the digest that it is named by. Equal contents give equal bytes.
 """
 
 from __future__ import annotations

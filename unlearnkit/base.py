@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from unlearnkit import adapters, aggregation
+from unlearnkit import adapters, aggregation, bundle
 from unlearnkit.config import Config
 from unlearnkit.containers import column, native, take_ids
 from unlearnkit.ensemble import SisaEnsemble
@@ -129,8 +129,10 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
 
     def _remembered(self) -> dict[str, Any]:
         """How a store remembers this estimator."""
-        if self.store is None:
-            return {}
+        return {} if self.store is None else self._described()
+
+    def _described(self) -> dict[str, Any]:
+        """The estimator in plain values."""
         from unlearnkit import models
         from unlearnkit.fingerprints import refuse_unimportable
 
@@ -327,7 +329,18 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
                 raise
             learner = error
         config = bare_config(settings) if isinstance(learner, UnlearnKitError) else self._config(learner)
-        ensemble = SisaEnsemble(learner, config, store, refresh_s).open()
+        self._become(SisaEnsemble(learner, config, store, refresh_s).open())
+
+    def _open_bundle(self, opened: bundle.Bundle, *, given: bool) -> None:
+        """Be the model of a bundle. `given` says that the user has passed the estimator."""
+        settings = opened.manifest.settings
+        if not given:
+            self.estimator = _restored(settings)
+        learner = self._same_learner(settings)
+        model: Any = bundle.Exported(opened, learner, self._config(learner))
+        self._become(model)
+
+    def _become(self, ensemble: SisaEnsemble) -> None:
         schema = ensemble.schema
         self.n_features_in_ = schema.n_features
         if schema.feature_names is not None:
@@ -339,15 +352,16 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
         learner = adapters.resolve(self._model(), self.adapter)
         if learner.fingerprint != settings["context"]["fingerprint"]:
             raise CodeNeededError(
-                f"The store was fitted with another {settings['name']} than this one: parameters, or the code of the "
-                "user's own in it, differ. Nothing was changed. Pass what it was fitted with as load(path, estimator=)."
+                f"What is stored was fitted with another {settings['name']} than this one: parameters, or the code of "
+                "the user's own in it, differ. Nothing was changed. Pass what it was fitted with as load(path, "
+                "estimator=)."
             )
         rule = self.aggregation
         known = callable(rule) or rule in (AUTO, aggregation.MEAN, aggregation.VOTE)
         if not known or aggregation.choose(rule, learner.capabilities).identity != settings["aggregation"]:
             raise CodeNeededError(
-                "The store was fitted with an aggregation function that is not here. Nothing was changed. Pass the "
-                "whole estimator: load(path, estimator=SISAClassifier(..., aggregation=...))."
+                "What is stored was fitted with an aggregation function that is not here. Nothing was changed. Pass "
+                "the whole estimator: load(path, estimator=SISAClassifier(..., aggregation=...))."
             )
         return learner
 
@@ -557,6 +571,61 @@ class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no typ
             raise
         return self
 
+    def export(self, path: str | os.PathLike[str]) -> Self:
+        """Write a bundle: one file that predicts, without rows, ids and secrets.
+
+        It holds the states that serve now, shards that wait for repair as they serve, and the digest of the model; what
+        `load` opens predicts the same. A state may show single values by its nature, as a tree does in its thresholds.
+        The file is a copy that no request reaches: ``unlearnkit status --bundle`` says whether records were forgotten
+        since, so that it has to be replaced.
+
+        Parameters
+        ----------
+        path : path
+            A bundle of that name is replaced once the new one is written; any other file stays, and is an error.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        CapabilityError
+            If the states are rows of the training data by design, as with neighbours.
+        NoConstituentError
+            If there is nothing to predict with.
+        ParameterError
+            If another file is there, or the model has a function without an importable name. Nothing was written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn.datasets import load_iris
+        >>> from unlearnkit import SISAClassifier, load
+        >>> X, y = load_iris(return_X_y=True)
+        >>> clf = SISAClassifier(n_shards=3, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "iris.bundle")
+        ...     same = load(clf.export(file) and file).predict(X) == clf.predict(X)
+        >>> bool(same.all())
+        True
+        """
+        model = self._current()
+        bundle.write(model, path, self._as_fitted(model))
+        return self
+
+    def _as_fitted(self, model: SisaEnsemble) -> dict[str, Any]:
+        """The estimator in plain values, as it was fitted."""
+        if model.config.estimator:
+            return model.config.estimator
+        if adapters.resolve(self._model(), self.adapter).fingerprint != model.learner.fingerprint:
+            raise ParameterError(
+                "The parameters of the wrapped model were changed after its fit; nothing was written. Set them back, "
+                "or fit again."
+            )
+        return self._described()
+
     def estimate(self, ids: Any) -> Estimate:
         """What forgetting these ids would cost. A dry run: nothing is changed.
 
@@ -674,8 +743,8 @@ def _restored(settings: Mapping[str, Any]) -> Any:
     described = settings["estimator"]["model"]
     if described is None:
         raise CodeNeededError(
-            f"The {settings['name']} of this store takes code of your own, which a store does not hold; nothing was "
-            "changed. Pass what it was fitted with as load(path, estimator=)."
+            f"The {settings['name']} that is stored takes code of your own, which is not stored; nothing was changed. "
+            "Pass what it was fitted with as load(path, estimator=)."
         )
     return models.restore(described, adapters.plugins().adapters)
 

@@ -1,7 +1,7 @@
 """Bundles: a fitted model as one file that predicts, without its records, its ids and its secrets.
 
-A bundle has a manifest in JSON and the parts of the states that serve. The manifest names the parts of every other state
-by their digests, so that whoever opens the bundle computes the digest of the whole model anew.
+A bundle has a manifest in JSON and the parts of the states that serve. The manifest names the parts of every other
+state by their digests, so that whoever opens the bundle computes the digest of the whole model anew.
 
 A bundle is a copy that no request reaches: `unlearnkit.standing` tells when it has to be replaced.
 """
@@ -22,7 +22,14 @@ from unlearnkit.archive import begins_with, damaged, pack, unpack
 from unlearnkit.blobs import blob_name
 from unlearnkit.config import Config
 from unlearnkit.ensemble import SisaEnsemble
-from unlearnkit.errors import CapabilityError, NoConstituentError, ParameterError, StateError, StoreError
+from unlearnkit.errors import (
+    CapabilityError,
+    NoConstituentError,
+    ParameterError,
+    PredictOnlyError,
+    StateError,
+    StoreError,
+)
 from unlearnkit.files import read, sync_folder, translated, write_new
 from unlearnkit.learner import Learner, Step
 from unlearnkit.ledger import ISOLATED, PURGED, REJECTED, REPAIRED
@@ -56,8 +63,8 @@ def write(model: SisaEnsemble, path: str | os.PathLike[str], estimator: Mapping[
     _refuse_place(file)
     if model.learner.capabilities.stores_training_rows:
         raise CapabilityError(
-            f"The states of {model.config.name} are rows of the training data, and a bundle must hold none; nothing was "
-            "written. Predict from the store, or wrap another model."
+            f"The states of {model.config.name} are rows of the training data, and a bundle must hold none; nothing "
+            "was written. Predict from the store, or wrap another model."
         )
     data = _packed(model, estimator)
     write_new(file, data)
@@ -246,12 +253,9 @@ class Exported:
         self.__init__(unpacked(state["data"]), state["learner"], state["config"])  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            # What Python asks an object for by itself.
-            raise AttributeError(name)
-        raise StoreError(
-            "This model was loaded from a bundle, which can predict and nothing else: it has no records, ids or secrets. "
-            "Nothing was changed. Load its store to do this there, and export it again."
+        raise PredictOnlyError(
+            f"This model was loaded from a bundle, which has no records, ids or secrets: it can predict, and has no "
+            f"{name}. Nothing was changed. Load its store to do this there, and export it again."
         )
 
     def refresh(self) -> None:

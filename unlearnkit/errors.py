@@ -19,6 +19,7 @@
     ├── NoConstituentError (RuntimeError)   every shard abstains, nothing can be predicted
     ├── StateError (ValueError)             stored bytes that are not what they claim to be
     ├── StoreError (RuntimeError)           a store cannot be opened, read or written
+    │   ├── PredictOnlyError (AttributeError)   a model from a bundle was asked for what takes its store
     │   ├── StoreInUseError                 it holds another model, or another process is at work in it
     │   └── KeyMissingError                 a secret of it is neither in its file nor in the environment
     └── CodeNeededError (RuntimeError)      the stored model needs the user's own code: pass estimator=
@@ -123,6 +124,10 @@ class StateError(UnlearnKitError, ValueError):
 
 class StoreError(UnlearnKitError, RuntimeError):
     """A store that cannot be opened, read or written; what was acknowledged before is as it was."""
+
+
+class PredictOnlyError(StoreError, AttributeError):
+    """A model that was loaded from a bundle, and asked for what it takes a store to do."""
 
 
 class StoreInUseError(StoreError):

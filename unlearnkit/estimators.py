@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -10,6 +12,7 @@ from sklearn.utils.metaestimators import available_if
 
 from unlearnkit import adapters
 from unlearnkit.base import SISAModel, has_probabilities
+from unlearnkit.bundle import open_bundle
 from unlearnkit.store import Store, as_store
 from unlearnkit.typing import AnyArray, FloatArray, Task
 
@@ -176,13 +179,15 @@ def wrap(model: Any, **options: Any) -> SISAClassifier | SISARegressor:
 def load(
     path: str | os.PathLike[str] | Store, *, estimator: Any = None, refresh_s: float = 1
 ) -> SISAClassifier | SISARegressor:
-    """Open a model that lives in a store, and finish what a process that died has left undone.
+    """Open a model that lives in a store, and finish what a process that died has left undone; or open a bundle.
 
-    Nothing in a store can execute code, and nothing is imported by a name that is found there.
+    Nothing in either can execute code, and nothing is imported by a name that is found there.
 
     Parameters
     ----------
     path : path or Store
+        A folder is a store, and a file a bundle, as `SISAClassifier.export` writes it: its model predicts, and refuses
+        everything else by a `StoreError`.
     estimator : object or None
         The wrapped model, or the whole estimator, where it has code of your own in it: a torch module, a custom
         transformer, a function. It must be what the store was fitted with.
@@ -207,21 +212,29 @@ def load(
     StateError
         If something in the store is damaged.
     """
+    if not isinstance(path, Store) and Path(path).is_file():
+        opened = open_bundle(path)
+        found = _unopened(opened.manifest.settings, estimator, None)
+        found._open_bundle(opened, given=estimator is not None)  # noqa: SLF001
+        return found
     store = as_store(path)
-    settings = store.settings()
+    found = _unopened(store.settings(), estimator, path)
+    found._open(store, given=estimator is not None, refresh_s=refresh_s)  # noqa: SLF001
+    return found
+
+
+def _unopened(settings: Mapping[str, Any], estimator: Any, store: Any) -> SISAClassifier | SISARegressor:
+    """The estimator that settings tell of, before it is fitted."""
     own: Any = estimator if isinstance(estimator, SISAModel) else None
     remembered = settings["estimator"]
     kind = SISAClassifier if remembered["task"] == "classification" else SISARegressor
-    rule = settings["aggregation"]
-    found = kind(
+    return kind(
         own.estimator if own is not None else estimator,
         n_shards=settings["n_shards"],
         n_slices=settings["n_slices"],
-        aggregation=own.aggregation if own is not None else rule,
+        aggregation=own.aggregation if own is not None else settings["aggregation"],
         adapter=remembered["adapter"],
-        store=path,
+        store=store,
         when_isolated=settings["when_isolated"],
         random_state=settings["random_state"],
     )
-    found._open(store, given=estimator is not None, refresh_s=refresh_s)  # noqa: SLF001
-    return found

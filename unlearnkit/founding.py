@@ -183,7 +183,7 @@ class Founding:
         remaining, _ = records.without(hits, range(records.n_shards)) if hits else (records, None)
         if self._used:
             if not _same(store.ledger.cells(), remaining):
-                raise self._in_use("its records are not those given")
+                raise self._in_use("its records are not those given (partial_fit adds some, rectify corrects them)")
             if not hits or self._forgotten == DROP:
                 found = store.records(blueprint.schema, config.n_shards, config.n_slices)
                 build = Build.of(blueprint.context, found)

@@ -5,6 +5,7 @@ It holds nothing that is made of a record but the states' own digests: no keys, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -148,12 +149,12 @@ class Manifest:
         """
         if isinstance(plain, dict) and plain.get("format") not in (None, FORMAT):
             raise StateError(
-                f"The bundle is of a format that this version of unlearnkit does not know (it knows {FORMAT}). Nothing was "
-                "executed. Use the version that made it, or export it again."
+                f"The bundle is of a format that this version of unlearnkit does not know (it knows {FORMAT}). "
+                "Nothing was executed. Use the version that made it, or export it again."
             )
         try:
             manifest = cls._read(plain)
-            sound = manifest._is_sound()
+            sound = manifest.is_sound
         except StateError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -185,7 +186,9 @@ class Manifest:
             damaged("its manifest is not as it was written")
         return manifest
 
-    def _is_sound(self) -> bool:
+    @property
+    def is_sound(self) -> bool:
+        """Whether its entries fit together, and its digest is that of its states."""
         settings, schema = self.settings, self.schema
         context = Context(**settings["context"])
         classes = None if schema.classes is None else len(schema.classes)
@@ -193,7 +196,7 @@ class Manifest:
         task = _TASKS[classes is None] == settings["estimator"]["task"]
         serving = all(s is None or self._serves(shard, s, classes) for shard, s in enumerate(self.serving))
         whole = len(self.serving) == settings["n_shards"] and serving and self._has_answer(classes, schema.n_outputs)
-        return known and task and whole and self._has_times() and self.digest == self._computed(schema)
+        return known and task and whole and self._has_times() and self.digest == digest_of(settings, self.states)
 
     def _serves(self, shard: int, serving: Serving, n_classes: int | None) -> bool:
         if (shard, serving.slice) not in self.states:
@@ -215,10 +218,12 @@ class Manifest:
             return False
         return self.received_at is None or datetime.fromisoformat(self.received_at) is not None
 
-    def _computed(self, schema: Schema) -> str:
-        settings = self.settings
-        rule = Aggregation(MEAN, settings["aggregation"])
-        return model_digest(Config(settings["name"], settings["n_shards"], settings["n_slices"], rule), schema, self.states)
+
+def digest_of(settings: Mapping[str, Any], states: States) -> str:
+    """The digest of the model that has these settings, as a ledger keeps them, and these states."""
+    rule = Aggregation(MEAN, settings["aggregation"])
+    config = Config(settings["name"], settings["n_shards"], settings["n_slices"], rule)
+    return model_digest(config, Schema.from_json(settings["schema"]), states)
 
 
 def _check(plain: Any, fields: dict[str, type | tuple[type, ...]]) -> None:

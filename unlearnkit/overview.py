@@ -7,20 +7,21 @@ secret and no record is needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from unlearnkit import upkeep
 from unlearnkit.data import SliceFacts
 from unlearnkit.environment import environment_now
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ledger import ISOLATED, PURGED, RECEIVED, REJECTED, REPAIRED, UNFINISHED, Cell, Checkpoint, Request
 from unlearnkit.plan import Context, Plan, missing, plan_all
 from unlearnkit.policy import Policy, now
-from unlearnkit.store import ENVIRONMENT, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import BUILT, ENVIRONMENT, TRAINING, UNTRAINABLE, Store
 
 STATES = (RECEIVED, ISOLATED, PURGED, REPAIRED, REJECTED)
 _DAY_S = 86_400
@@ -90,6 +91,10 @@ class Overview:
     steps_total : int
     training : bool
         A training was begun and is not finished.
+    arrived : dict of int to int
+        Shards to which records were added after the fit, and in how many slices.
+    upkeep : tuple of str
+        What the life of the model has left behind that makes it dearer or weaker, and what to do about it.
     tombstones, statements : int
     sizes : Sizes
     missing_blobs : int
@@ -113,6 +118,8 @@ class Overview:
     untrainable_shards: dict[int, str]
     steps_total: int
     training: bool
+    arrived: dict[int, int]
+    upkeep: tuple[str, ...]
     tombstones: int
     statements: int
     sizes: Sizes
@@ -142,7 +149,9 @@ def overview(store: Store) -> Overview:
     """
     settings, notes = store.settings(), store.ledger.notes()
     requests, cells, checkpoints = store.ledger.requests(), store.ledger.cells(), store.ledger.checkpoints()
-    plan = _plan(settings, cells)
+    facts, n_slices = facts_of(settings, cells), settings["n_slices"]
+    plan = planned(settings, facts)
+    arrived = {shard: upkeep.arrived(n_slices, slices) for shard, slices in enumerate(facts)}
     due = {shard: len(missing(steps, checkpoints)) for shard, steps in enumerate(plan.shards)}
     files = _files(store)
     return Overview(
@@ -150,7 +159,7 @@ def overview(store: Store) -> Overview:
         model=settings["name"],
         task=settings["estimator"]["task"],
         n_shards=settings["n_shards"],
-        n_slices=settings["n_slices"],
+        n_slices=n_slices,
         n_records=sum(cell.n_records for cell in cells),
         policy=store.declared,
         requests={state: sum(request.state == state for request in requests) for state in STATES},
@@ -159,6 +168,8 @@ def overview(store: Store) -> Overview:
         untrainable_shards={int(shard): why for shard, why in sorted(notes.get(UNTRAINABLE, {}).items())},
         steps_total=plan.n_steps,
         training=bool(notes.get(TRAINING)),
+        arrived={shard: n for shard, n in arrived.items() if n},
+        upkeep=upkeep.findings(n_slices, notes.get(BUILT, ()), facts),
         tombstones=len(store.ledger.tombstones()),
         statements=len(store.ledger.statements()),
         sizes=_sizes(store, files, cells, checkpoints),
@@ -168,13 +179,17 @@ def overview(store: Store) -> Overview:
     )
 
 
-def _plan(settings: Mapping[str, Any], cells: Iterable[Cell]) -> Plan:
-    """The plan of the records that the ledger describes."""
+def facts_of(settings: Mapping[str, Any], cells: Iterable[Cell]) -> list[list[SliceFacts]]:
+    """What the ledger knows of each slice of each shard."""
     facts = {(cell.shard, cell.slice): SliceFacts(cell.n, cell.digest, frozenset(cell.classes)) for cell in cells}
     none = SliceFacts(0, "", frozenset())
     slices = range(max([settings["n_slices"], *(r + 1 for _, r in facts)]))
-    shards = range(settings["n_shards"])
-    return plan_all(Context(**settings["context"]), ([facts.get((s, r), none) for r in slices] for s in shards))
+    return [[facts.get((s, r), none) for r in slices] for s in range(settings["n_shards"])]
+
+
+def planned(settings: Mapping[str, Any], facts: Iterable[Sequence[SliceFacts]]) -> Plan:
+    """The plan of the records that the ledger describes."""
+    return plan_all(Context(**settings["context"]), facts)
 
 
 def _open(request: Request, at: datetime) -> OpenRequest:

@@ -12,8 +12,8 @@ from unlearnkit.data import SliceFacts
 MOST_ARRIVED = 10
 """Arrived slices that no model is blamed for.
 
-Each is a step of its own, kept as a state of its own and trained again with all after it when an old record goes. As many
-as the slices of the fit double that; but a model of one slice that takes an arrival a week must not be told off each week.
+Each is a step of its own, with a state of its own, and is trained again when a record before it goes. As many as the
+slices of the fit double that cost; but a model of one slice to which records come must not be told off each time.
 """
 SMALLEST_SHARE = 0.5
 """The share of the records it was built with below which a shard is called shrunken.
@@ -70,8 +70,8 @@ def _piled_up(n_slices: int, facts: Sequence[Sequence[SliceFacts]]) -> Iterable[
     if piled:
         have = "has" if len(piled) == 1 else "have"
         yield (
-            f"Piled up: {_named(piled)} {have} more than {limit} slices that arrived later, and forgetting an old record "
-            "trains each of them again. Put their records where a fit would: consolidate()"
+            f"Piled up: {_named(piled)} {have} more than {limit} slices that arrived later, and forgetting an old "
+            "record trains each of them again. Put their records where a fit would: consolidate()"
         )
 
 

@@ -1,4 +1,4 @@
-"""The checks of learners that can start from a base: they pass for those that cannot."""
+"""The checks of learners that can start from a base: they pass for those that cannot, or not with their parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearnkit.errors import StateError
+from unlearnkit.errors import CapabilityError, StateError
 from unlearnkit.learner import Warm
 from unlearnkit.testing.probes import Trap, damaged, elsewhere, same, shape_of, trapped
 from unlearnkit.testing.subject import SHORT, Shard, Subject, one_shard, pick
@@ -17,7 +17,7 @@ from unlearnkit.typing import AnyArray, FloatArray, Parts
 
 def check_base_is_packed_alike(subject: Subject) -> None:
     """A base gives the same parts again, also in another process, and is left as it was."""
-    if not isinstance(subject.make(), Warm):
+    if not _can_start_warm(subject):
         return
     base, shard = subject.base_model(), one_shard(subject)
     before = shape_of(base)
@@ -29,8 +29,7 @@ def check_base_is_packed_alike(subject: Subject) -> None:
 
 def check_starts_from_the_base(subject: Subject) -> None:
     """A start is a function of the base and the classes, and what is trained on from it differs from a cold start."""
-    learner = subject.make()
-    if not isinstance(learner, Warm):
+    if not _can_start_warm(subject):
         return
     shard = one_shard(subject)
     base = _packed(shard, subject.base_model())
@@ -40,7 +39,7 @@ def check_starts_from_the_base(subject: Subject) -> None:
     assert not np.array_equal(_predicted(subject, shard, start), _predicted(subject, shard, None)), (
         "the base leaves no trace"
     )
-    if labels is not None and not learner.capabilities.absent_classes:
+    if labels is not None and not shard.learner.capabilities.absent_classes:
         two = _of_two_classes(subject)
         columns = _predicted(subject, two, _started(two, base, labels[:2])).shape[1]
         assert columns == 2, f"two classes seen after a warm start, {columns} columns predicted"  # noqa: PLR2004
@@ -48,7 +47,7 @@ def check_starts_from_the_base(subject: Subject) -> None:
 
 def check_base_runs_no_code_and_is_no_nonsense(subject: Subject) -> None:
     """A packed base that is damaged is a StateError, and a pickle in place of a part is not executed."""
-    if not isinstance(subject.make(), Warm):
+    if not _can_start_warm(subject):
         return
     shard = one_shard(subject)
     base, labels = _packed(shard, subject.base_model()), shard.schema.labels
@@ -65,6 +64,17 @@ def check_base_runs_no_code_and_is_no_nonsense(subject: Subject) -> None:
             message = f"nonsense in a packed base raised {type(error).__name__} instead of StateError"
             raise AssertionError(message) from error
         raise AssertionError("start accepted nonsense")
+
+
+def _can_start_warm(subject: Subject) -> bool:
+    """Whether the learner has the ability, and with the parameters that it has."""
+    if not isinstance(subject.make(), Warm):
+        return False
+    try:
+        _packed(one_shard(subject), subject.base_model())
+    except CapabilityError:
+        return False
+    return True
 
 
 def _facts(shard: Shard) -> tuple[int, AnyArray | None]:

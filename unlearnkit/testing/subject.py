@@ -103,7 +103,11 @@ class Subject:
         if isinstance(self.original, Learner):
             shard = one_shard(self, n_slices=1, X=X, y=y)
             return shard.learner.load(shard.last())
-        return copy.deepcopy(self.original).fit(X, y)
+        try:
+            return copy.deepcopy(self.original).fit(X, y)
+        except Exception as error:
+            message = f"the model cannot be fitted on its own rows to be a base: pass base= to Subject.of ({error})"
+            raise AssertionError(message) from error
 
     def ensemble(self, n_shards: int, n_slices: int, *, schema: Schema | None = None, n_jobs: int = 1) -> SisaEnsemble:
         """An unfitted ensemble over a fresh learner."""

@@ -1,21 +1,19 @@
 """Stored bytes: stable, without a trace of when and how they were made, and never believed."""
 
 import hashlib
-import json
 import random
 import subprocess
 import sys
 
 import catboost
 import numpy as np
+import pandas as pd
 import pytest
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor
 
+from unlearnkit import load, wrap
 from unlearnkit.adapters import resolve
 from unlearnkit.errors import CodeNeededError, StateError
-from unlearnkit.fingerprints import fingerprint
-from unlearnkit.library import is_estimator
-from unlearnkit.models import describe, restore
 from unlearnkit_catboost import model as stored_form
 
 RNG = np.random.default_rng(0)
@@ -125,38 +123,51 @@ def test_noise_with_the_right_digest_is_refused_and_kills_nothing():
     assert done.stdout.strip() == "18"
 
 
+FRAME = pd.DataFrame({"a": RNG.integers(0, 4, 120), "b": X[:, 0], "c": RNG.integers(0, 3, 120)})
 MODELS = [
-    CatBoostClassifier(),
-    CatBoostRegressor(loss_function="Quantile:alpha=0.2", random_seed=np.int64(3), learning_rate=np.float32(0.1)),
-    CatBoostClassifier(class_weights={0: 1.5, "a": 2}, cat_features=["a", 3]),
-    CatBoostRegressor(monotone_constraints={"a": 1}, per_float_feature_quantization=["0:border_count=10"]),
+    CatBoostClassifier(**SMALL),
+    CatBoostRegressor(**SMALL, loss_function="Quantile:alpha=0.2", random_seed=3, learning_rate=np.float32(0.1)),
+    CatBoostClassifier(**SMALL, class_weights={0: 1.5, 1: 2}, cat_features=["a", 2]),
+    CatBoostRegressor(**SMALL, monotone_constraints={"b": 1}, per_float_feature_quantization=["1:border_count=10"]),
 ]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-def test_a_stored_model_is_built_again(model):
-    before = fingerprint(model)
-    other = restore(json.loads(json.dumps(describe(model), allow_nan=False)))
-    assert type(other) is type(model)
-    assert repr(sorted(other.get_params().items())) == repr(sorted(model.get_params().items()))
-    assert fingerprint(other) == fingerprint(model) == before
+def test_a_stored_model_is_built_again(model, tmp_path):
+    fitted = wrap(model, n_shards=2, store=tmp_path / "store").fit(FRAME, Y, ids=range(len(Y)))
+    stored = load(tmp_path / "store")
+    assert type(stored.estimator) is type(model)
+    assert repr(sorted(stored.estimator.get_params().items())) == repr(sorted(model.get_params().items()))
+    np.testing.assert_array_equal(stored.predict(FRAME), fitted.predict(FRAME))
+    stored.forget([3])
+    assert stored.verify().exact
 
 
 class Mine(CatBoostClassifier):
     pass
 
 
-def test_user_code_has_to_be_given():
-    assert describe(Mine()) is None
-
-
-@pytest.mark.parametrize("name", ["catboost.core:Pool", "catboost.core:FeaturesData", "catboost.core:_CatBoostBase"])
-def test_nothing_but_estimators_is_made(name, tmp_path):
+def test_user_code_has_to_be_given(tmp_path):
+    fitted = wrap(Mine(**SMALL), n_shards=2, store=tmp_path / "store").fit(X, Y, ids=range(len(Y)))
     with pytest.raises(CodeNeededError, match="estimator="):
-        restore({"estimator": {"class": name, "parameters": {"data": str(tmp_path / "rows.csv")}}})
+        load(tmp_path / "store").predict(X)
+    given = load(tmp_path / "store", estimator=Mine(**SMALL))
+    np.testing.assert_array_equal(given.predict(X), fitted.predict(X))
 
 
 def test_the_library_exports_no_other_estimators():
     """Those that a stored model may name do nothing when they are made."""
-    found = {name for name in catboost.__all__ if is_estimator(getattr(catboost, name))}
+    both = ("get_params", "set_params")
+    found = {name for name in catboost.__all__ if all(hasattr(getattr(catboost, name), method) for method in both)}
     assert found == {"CatBoost", "CatBoostClassifier", "CatBoostRanker", "CatBoostRegressor"}
+
+
+def test_making_a_model_touches_no_file(tmp_path, monkeypatch):
+    """Whatever parameters a stored model has: files are read and written by `fit` alone."""
+    monkeypatch.chdir(tmp_path)
+    paths = ("train_dir", "snapshot_file", "input_borders", "output_borders")
+    for kind in (CatBoostClassifier, CatBoostRegressor):
+        kind(save_snapshot=True, allow_writing_files=True, **{name: str(tmp_path / name) for name in paths})
+    catboost.CatBoostRanker(train_dir=str(tmp_path / "ranker"))
+    catboost.CatBoost({"train_dir": str(tmp_path / "bare"), "input_borders": str(tmp_path / "borders")})
+    assert list(tmp_path.iterdir()) == []

@@ -94,7 +94,8 @@ class PipelineLearner:
             translate(pipeline, batch.classes)
         pin(pipeline, step, batch.y)
         fill_vocabularies(pipeline, batch.X)
-        if not step.whole and self.capabilities.resumable:
+        # Fitted on less than all slices that there were to begin with, they would meet the rest unprepared.
+        if step.stop < 1 and self.capabilities.resumable:
             refuse_open_encoders(pipeline)
         X = batch.X
         with sequential():

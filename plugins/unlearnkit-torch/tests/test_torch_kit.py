@@ -36,6 +36,7 @@ MODELS = [
         ),
         X.astype(np.float32),
         y,
+        base=classifier(),
     ),
 ]
 
