@@ -174,7 +174,6 @@ def test_parameters_are_json_or_text():
         (["verify", *STORE, "--shards", "one"], "not a list of shards"),
         (["verify", *STORE, "--shards", "0", "--sample", "1"], "both choose"),
         (["verify", *STORE, "--target", "y"], "Without --data"),
-        (["verify", *STORE, "--data", "train.csv"], "--data needs --target"),
         (["verify", *STORE, "--set", "alpha=1"], "--set is for the model of --model"),
         (["fsck", *STORE, "--data", "train.csv", "--target", "y"], "go with --repair"),
         (["fsck", *STORE, "--repair", "--target", "y"], "go with --repair"),

@@ -363,18 +363,14 @@ def test_categories_of_polars_do_not_kill_a_process_with_lightgbm(kind):
         import polars as pl
         from lightgbm import LGBMClassifier
         from unlearnkit import SISAClassifier
-        from unlearnkit.errors import UnlearnKitError
 
         cities = ["rome", "oslo", "bern", None] * 30
         X = pl.DataFrame({{"city": pl.Series(cities, dtype=pl.{kind}), "n": [i * 0.5 for i in range(120)]}})
         y = [int(city == "rome") for city in cities]
         params = {{"min_data_per_group": 1, "min_child_samples": 1, "cat_smooth": 1, "verbose": -1}}
         model = SISAClassifier(LGBMClassifier(learning_rate=1, **params), n_shards=2, random_state=0)
-        try:
-            model.fit(X, y, ids=range(120)).forget([3])
-            print("result", model.predict(X).sum())
-        except UnlearnKitError as error:
-            print("error", type(error).__name__)
+        model.fit(X, y, ids=range(120)).forget([3])
+        print("result", model.predict(X).sum())
     """)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "result 30\n"

@@ -23,6 +23,7 @@ from unlearnkit.environment import environment
 from unlearnkit.errors import AdapterError, CapabilityError, CodeNeededError, DataError, ParameterError, UnlearnKitError
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
+from unlearnkit.notebook import NotebookView
 from unlearnkit.partition import HashPartition, Partition, Placing
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.schema import Schema
@@ -41,7 +42,7 @@ def has_probabilities(model: SISAModel) -> bool:
         return True
 
 
-class SISAModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """What classifier and regressor share."""
 
     # scikit-learn looks for them by these names.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -160,11 +160,18 @@ class Bundle:
         step = Step(shard, serving.slice, Fraction(0), Fraction(0), Fraction(0), 0)
         planned = PlannedStep(step, "", None, 0, 0, serving.classes, serving.constant, serving.slice)
         if not serving.constant:
-            return Constituent(planned, learner.load(parts), None)
-        code = load_constant(parts)
+            return Constituent(planned, _decoded(learner.load, parts), None)
+        code = _decoded(load_constant, parts)
         if (code,) != serving.classes:
             damaged("a constant is of another class than the manifest says")
         return Constituent(planned, None, code)
+
+
+def _decoded(load: Callable[[Mapping[str, bytes]], Any], parts: Mapping[str, bytes]) -> Any:
+    try:
+        return load(parts)
+    except StateError as error:
+        damaged(f"a state is not what it should be ({error})", error)
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:

@@ -36,7 +36,7 @@ def warn_of(shards: Sequence[ShardRecords], schema: Schema, n_cells: int) -> Non
                 f"{copies} rows have an exact copy under another id. Forgetting one of these ids leaves the copy, and "
                 "what the model learned from it. If they are of one person, give them one id.",
                 DataWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
     n = len(np.unique(_first_word(rid)))
     # Of n ids at random, this many of the cells are expected to get none.
@@ -47,7 +47,7 @@ def warn_of(shards: Sequence[ShardRecords], schema: Schema, n_cells: int) -> Non
             f"{n} {what} are few for {n_cells} cells (shards x slices): about {empty:.0f} of them stay empty. Choose "
             "fewer shards or slices.",
             DataWarning,
-            stacklevel=6,
+            stacklevel=5,
         )
 
 

@@ -71,7 +71,7 @@ class Editor:
         """
         new, lifted = self._admitted(new, forgotten)
         schema, notes = self.blueprint.schema, self.store.ledger.notes()
-        going_on = self.store.durable and notes.get(TRAINING) and self._is_last(build.records, new)
+        going_on = notes.get(TRAINING) and self._is_last(build.records, new)
         if going_on or not any(map(len, new)):
             return None
         if not schema.explicit_ids:
@@ -82,8 +82,7 @@ class Editor:
             POSITIONS: notes.get(POSITIONS, 0) + sum(map(len, new)),
             UNTRAINABLE: {s: why for s, why in notes.get(UNTRAINABLE, {}).items() if not len(new[int(s)])},
         }
-        if self.store.durable:
-            notes[TRAINING] = True
+        notes[TRAINING] = True
         return Edited(edited, Change(keys=edited.plan.keys, cells=cells, notes=notes, lifted=lifted))
 
     def _admitted(
@@ -107,12 +106,12 @@ class Editor:
         return new, frozenset(name for names in hits.values() for name in names)
 
     def _is_last(self, records: Records, new: tuple[ShardRecords, ...]) -> bool:
-        last, config = records.n_slices - 1, self.blueprint.config
-        if last < config.n_slices or not isinstance(records, StoredRecords):
+        last, schema = records.n_slices - 1, self.blueprint.schema
+        if last < self.blueprint.config.n_slices:
             return False
-        known = [records.cells.get((shard, last)) for shard in range(records.n_shards)]
-        own = [describe(shard, last, rows, self.blueprint.schema) for shard, rows in enumerate(new)]
-        return [c and (c.n_records, c.digest) for c in known] == [(c.n_records, c.digest) for c in own]
+        known = [describe(shard, last, records.cell(shard, last), schema) for shard in range(records.n_shards)]
+        own = [describe(shard, last, rows, schema) for shard, rows in enumerate(new)]
+        return [(c.n_records, c.digest) for c in known] == [(c.n_records, c.digest) for c in own]
 
     def _refuse_used(self, records: Records, new: tuple[ShardRecords, ...]) -> None:
         shards = range(records.n_shards)
@@ -211,6 +210,12 @@ class Editor:
         edited = Build.of(blueprint.context, records)
         return Editor(self.store, blueprint), Edited(edited, Change(keys=edited.plan.keys, notes=notes))
 
+    def has_still(self, old: Records, now: Records) -> bool:
+        """Whether the records are what they were; `now` tells in memory, the ledger in a store."""
+        if isinstance(old, StoredRecords):
+            return {(cell.shard, cell.slice): cell for cell in self.store.ledger.cells()} == old.cells
+        return now is old
+
     def written(self, edited: Edited, old: Records) -> Edited:
         """The same build with its records where they belong: in a store, in new cells in place of all old ones."""
         change = replace(edited.change, notes={**edited.change.notes, BUILT: built_of(edited.build.records)})
@@ -250,7 +255,7 @@ class Editor:
     def _in_memory(self, changed: Mapping[Place, ShardRecords], old: MemoryRecords) -> MemoryRecords:
         shards: dict[int, ShardRecords] = {}
         for (shard, r), rows in changed.items():
-            known = shards.get(shard) or old.shard(shard)
+            known = shards[shard] if shard in shards else old.shard(shard)
             shards[shard] = self._ordered([known.without(known.slice == r), rows])
         n_slices = max([old.n_slices, *(r + 1 for _, r in changed)])
         return old.with_shards(shards, n_slices)

@@ -105,7 +105,7 @@ class SisaEnsemble(LiveModel):
                 "fitted with, or use another path."
             )
         self._context = blueprint.context
-        warn(self.learner.capabilities.leaks, stacklevel=5)
+        warn(self.learner.capabilities.leaks, stacklevel=4)
         warn_of(ingested.records, self.schema, self.config.n_shards * self.config.n_slices)
         with founding.kept(blueprint, self._records(ingested)) as build:
             self._build = build
@@ -290,12 +290,12 @@ class SisaEnsemble(LiveModel):
         edited = None
         while edited is None:
             # Read before the lock is held, and the data are looked at without it.
-            arrival = self._arrival()
+            arrival, schema = self._arrival(), self.schema
             new = self._ingest(X, y, sample_weight, ids, probability=probability, arrival=arrival).records
             with self.store.at_rest():
                 self._sync()
                 self._erase()
-                if arrival == self._arrival():
+                if (arrival, schema) == (self._arrival(), self.schema):
                     edited = self._editor.arrived(self._build, new, forgotten)
                     if edited is None:
                         break
@@ -311,12 +311,25 @@ class SisaEnsemble(LiveModel):
         """Replace all rows of some ids; see `SISAClassifier.rectify`."""
         if not self.schema.explicit_ids:
             raise DataError("The model was fitted without ids, so no row says whose it is; nothing was changed.")
+        sequence = None
+        while sequence is None:
+            sequence = self._rectified(X, y, sample_weight, ids, repair=repair)
+        if repair and self.receipt(sequence).repaired_at is None:
+            self._warn(self._repair(without=frozenset(self._untrainable)))
+        return self.receipt(sequence)
+
+    def _rectified(self, X: Any, y: Any, sample_weight: Any, ids: Any, *, repair: bool) -> int | None:
+        """Do it up to the repair; None if the schema was refreshed meanwhile: then the rows mean something else."""
+        self._sync()
+        schema = self.schema
         # Where an id belongs is read off its old rows.
         probability = None if self.partition.bands is None else 0.0
         new = self._ingest(X, y, sample_weight, ids, probability=probability).records
         n_ids = sum(len(np.unique(records.rid, axis=0)) for records in new)
         with self.store.at_rest():
             self._sync()
+            if schema != self.schema:
+                return None
             self._erase()
             edited = self._editor.rectified(self._build, new, n_ids)
             change = edited.change
@@ -329,9 +342,7 @@ class SisaEnsemble(LiveModel):
             # Only once it is swapped out is it isolated here.
             self._serve()
             self._erase()
-        if repair and self.receipt(sequence).repaired_at is None:
-            self._warn(self._repair(without=frozenset(self._untrainable)))
-        return self.receipt(sequence)
+        return sequence
 
     def consolidate(self, *, refresh_schema: bool = False) -> None:
         """Rebuild into the slices that a fit would use; see `SISAClassifier.consolidate`."""
@@ -360,7 +371,8 @@ class SisaEnsemble(LiveModel):
                     self.store.replan(old.plan.keys)
             raise
         with self.store.at_rest():
-            if self.store.ledger.keys() != both:
+            # Rows without weight come and go, and the keys stay as they are.
+            if self.store.ledger.keys() != both or not editor.has_still(old.records, self._build.records):
                 return None
             edited = editor.written(edited, old.records)
             self.store.apply(edited.change)

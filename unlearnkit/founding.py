@@ -251,6 +251,8 @@ def _same(cells: tuple[Cell, ...], records: MemoryRecords) -> bool:
     """Whether what is stored of the data is what these records are."""
     facts = [records.facts(shard) for shard in range(records.n_shards)]
     given = {(s, r): (cell.n, cell.digest) for s, slices in enumerate(facts) for r, cell in enumerate(slices)}
+    # Of what arrived later and was forgotten, or consolidated, an empty cell is left.
+    cells = tuple(cell for cell in cells if cell.n_records or (cell.shard, cell.slice) in given)
     stored = {(cell.shard, cell.slice): (cell.n, cell.digest) for cell in cells}
     return given == stored and sum(cell.n_records for cell in cells) == records.n_records
 
@@ -302,7 +304,7 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
         requests, statements, chain = _signed_now(store, source.ledger.requests())
         notes = {
             SETTINGS: blueprint.settings(),
-            TRAINING: False,
+            TRAINING: bool(source.ledger.note(TRAINING)),
             **{name: source.ledger.note(name) for name in (POSITIONS, BUILT)},
             UNTRAINABLE: source.ledger.note(UNTRAINABLE, {}),
             ENVIRONMENT + config.environment_digest: config.environment,

@@ -99,10 +99,10 @@ def _date_dtype(dtype: Any) -> np.dtype[Any]:
     return np.dtype("M8[s]") if str(arrow).startswith("date") else np.dtype(dtype.numpy_dtype)
 
 
-def typed(column: pd.Series, declared: Column, *, exact: bool) -> Any:
+def typed(column: pd.Series, declared: Column, *, exact: bool, keep: bool = False) -> Any:
     """The column with the declared dtype, or unless `exact` as floats where that would lose something.
 
-    The vocabulary is the schema's; a value outside it is missing.
+    The vocabulary is the schema's; a value outside it is missing, or if so asked one more category behind it.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def typed(column: pd.Series, declared: Column, *, exact: bool) -> Any:
     """
     try:
         if declared.kind == "category":
-            return _categories(column, declared)
+            return _categories(column, declared, keep=keep)
         if declared.kind == "text":
             return _texts(column, declared)
         if np.dtype(declared.dtype).kind in "mM":
@@ -130,14 +130,16 @@ def _does_not_convert(declared: Column, why: str = "") -> SchemaError:
     )
 
 
-def _categories(column: pd.Series, declared: Column) -> Any:
+def _categories(column: pd.Series, declared: Column, *, keep: bool) -> Any:
     import pandas as pd
 
-    dtype = pd.CategoricalDtype(list(declared.categories), ordered=declared.ordered)
+    unseen = _unseen(column, declared).unique().tolist() if keep else []
+    vocabulary = (*declared.categories, *unseen)
+    dtype = pd.CategoricalDtype(list(vocabulary), ordered=declared.ordered)
     if isinstance(column.dtype, pd.CategoricalDtype):
         # Not skipped for an equal dtype: pandas calls vocabularies equal that differ in order, codes do not.
         return column.cat.set_categories(dtype.categories, ordered=declared.ordered)
-    known = pd.Index(declared.categories, dtype=object, tupleize_cols=False)
+    known = pd.Index(vocabulary, dtype=object, tupleize_cols=False)
     codes = known.get_indexer(pd.Index(column, dtype=object, tupleize_cols=False))
     return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), index=column.index, name=column.name)
 
@@ -203,12 +205,24 @@ def _as_numpy(column: pd.Series, dtype: Any) -> Any:
 
 def unknown_categories(X: pd.DataFrame, columns: Iterable[Column]) -> dict[Hashable, int]:
     """The number of rows of each category column whose value is not in its vocabulary."""
-    counts = {
-        c.name: int((X[c.name].notna() & ~X[c.name].isin(c.categories)).sum())
-        for c in columns
-        if c.kind == "category" and c.name in X.columns
-    }
+    counts = {c.name: len(_unseen(X[c.name], c)) for c in columns if c.kind == "category" and c.name in X.columns}
     return {name: count for name, count in counts.items() if count}
+
+
+def _unseen(column: pd.Series, declared: Column) -> pd.Series:
+    """The values that are not in the vocabulary."""
+    return column[column.notna() & ~column.isin(declared.categories)]
+
+
+def refuse_unseen(X: pd.DataFrame, columns: Iterable[Column]) -> None:
+    """Raise `SchemaError` if a row has a category that is not in its vocabulary."""
+    unknown = unknown_categories(X, columns)
+    if unknown:
+        column, count = next(iter(unknown.items()))
+        raise SchemaError(
+            f"{count} rows have a value in column {column!r} that is not in the schema's vocabulary; nothing was "
+            "changed. Fit a new model if there are new categories."
+        )
 
 
 def numeric_values(X: pd.DataFrame, name: str) -> AnyArray:

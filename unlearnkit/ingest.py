@@ -10,7 +10,7 @@ import numpy as np
 from unlearnkit.bands import checked_probability
 from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
 from unlearnkit.errors import CapabilityError, DataError, ParameterError, SchemaError
-from unlearnkit.frames import unknown_categories
+from unlearnkit.frames import refuse_unseen
 from unlearnkit.ids import INT, encode_as, encode_ids
 from unlearnkit.learner import Capabilities
 from unlearnkit.partition import Partition
@@ -107,6 +107,11 @@ def ingest(
         )
     else:
         _check_against(schema, X, weight, n, id_type, explicit=ids is not None)
+        if arrival is not None and n and id_type != schema.id_type:
+            raise SchemaError(
+                f"The rows are named by labels or positions of type {id_type}, those of the model by {schema.id_type}: "
+                "no request could name the new ones. Nothing was changed. Give X an index of the same kind."
+            )
     features, targets = schema.features(X, capabilities, name), schema.targets(y, n)
     content = content_hashes(features, targets, schema, partition.secret)
     # Without ids the content places a record, so that its position plays no part.
@@ -189,10 +194,4 @@ def _check_against(schema: Schema, X: Any, weight: Any, n: int, id_type: str, *,
     if weight is not None and not schema.weighted:
         raise SchemaError("The schema is of a model without sample weights; nothing was changed. Leave them out.")
     if schema.container == "frame" and is_frame(X):
-        unknown = unknown_categories(X, schema.columns)
-        if unknown:
-            column, count = next(iter(unknown.items()))
-            raise SchemaError(
-                f"{count} rows have a value in column {column!r} that is not in the schema's vocabulary; nothing was "
-                "changed. Fit a new model if there are new categories."
-            )
+        refuse_unseen(X, schema.columns)

@@ -75,6 +75,9 @@ class Capabilities:
         The model wants a DataFrame whole. Otherwise the core hands over the values of a numeric frame.
     categorical : bool
         With ``frames``: columns of category dtype are welcome.
+    unseen_categories : {"missing", "kept", "refused"}
+        What becomes, in rows to predict, of a category outside the schema's vocabulary: as the bare model does, take
+        it for a missing value, get it as it is (the dtype then has it after those of the schema), or refuse the rows.
     any_shape : bool
         X may have more than two dimensions (images, sequences).
     absent_classes : bool
@@ -100,6 +103,7 @@ class Capabilities:
     multi_output: bool = False
     frames: bool = False
     categorical: bool = False
+    unseen_categories: Literal["missing", "kept", "refused"] = "missing"
     any_shape: bool = False
     absent_classes: bool = False
     parallel: Literal["threads", "processes"] = "processes"

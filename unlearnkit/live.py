@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -25,12 +25,13 @@ from unlearnkit.errors import (
     StoreInUseError,
     UnlearnKitError,
 )
+from unlearnkit.figures import ShardRow
 from unlearnkit.founding import stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import Context, missing, numbered
+from unlearnkit.plan import Context, PlannedStep, missing, numbered
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.records import MemoryRecords, Place, Records
@@ -266,6 +267,23 @@ class LiveModel:
         self._sync()
         stored = self.store.checkpoints()
         return tuple(s for s, steps in enumerate(self._build.plan.shards) if missing(steps, stored))
+
+    @property
+    def layout(self) -> tuple[ShardRow, ...]:
+        """The records of each slice of each shard that have a positive weight, and which steps are not trained."""
+        self._sync()
+        build, stored, why = self._build, self.store.checkpoints(), self._untrainable
+        return tuple(
+            self._row(build, s, missing(steps, stored), why.get(s, "")) for s, steps in enumerate(build.plan.shards)
+        )
+
+    def _row(self, build: Build, shard: int, due: Sequence[PlannedStep], why: str) -> ShardRow:
+        counts = [facts.n for facts in build.records.facts(shard)]
+        own, later = counts[: self.config.n_slices], counts[self.config.n_slices :]
+        trained = len(due) < len(build.plan.shards[shard])
+        # Numbered as the steps are: an arrival that was forgotten whole has never been.
+        records = (*own, *(n for n in later if n))
+        return ShardRow(records, due[0].slice if due else None, trained, why)
 
     @property
     def model_digest(self) -> str:

@@ -17,7 +17,16 @@ import numpy as np
 
 from unlearnkit import vocabulary
 from unlearnkit.errors import DataError, DataTypeError, SchemaError, StateError
-from unlearnkit.frames import Column, infer_column, numeric_values, refuse_columns, refuse_missing, typed, wrong_columns
+from unlearnkit.frames import (
+    Column,
+    infer_column,
+    numeric_values,
+    refuse_columns,
+    refuse_missing,
+    refuse_unseen,
+    typed,
+    wrong_columns,
+)
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Capabilities
 from unlearnkit.typing import AnyArray, Features, IntArray
@@ -190,20 +199,24 @@ class Schema:
 
     def _from_frame(self, X: pd.DataFrame, capabilities: Capabilities, name: str, *, exact: bool) -> Features:
         if self.container == "frame":
-            frame = self._columns_of(X, exact=exact)
+            unseen = "missing" if exact else capabilities.unseen_categories
+            frame = self._columns_of(X, exact=exact, unseen=unseen)
             refuse_missing(frame, capabilities, name)
             return frame
         if self.feature_names is not None and tuple(X.columns) != self.feature_names:
             raise SchemaError(wrong_columns(name, self.feature_names, list(X.columns)))
         return self.features(numeric_values(X, name), capabilities, name, exact=exact)
 
-    def _columns_of(self, X: pd.DataFrame, *, exact: bool = True) -> pd.DataFrame:
+    def _columns_of(self, X: pd.DataFrame, *, exact: bool = True, unseen: str = "missing") -> pd.DataFrame:
         import pandas as pd
 
         wanted = [c.name for c in self.columns]
         if list(X.columns) != wanted:
             raise SchemaError(wrong_columns("the model", wanted, list(X.columns)))
-        return pd.DataFrame({c.name: typed(X[c.name], c, exact=exact) for c in self.columns}, index=X.index)
+        if unseen == "refused":
+            refuse_unseen(X, self.columns)
+        keep = unseen == "kept"
+        return pd.DataFrame({c.name: typed(X[c.name], c, exact=exact, keep=keep) for c in self.columns}, index=X.index)
 
     def codes(self, y: AnyArray) -> IntArray:
         """The class codes of labels that are known to the schema.

@@ -12,6 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from unlearnkit.cli import receipt
+from unlearnkit.cli.add import add, consolidate, rectify
+from unlearnkit.cli.bundle import export
 from unlearnkit.cli.demo import demo
 from unlearnkit.cli.fit import fit
 from unlearnkit.cli.forget import forget, repair
@@ -78,7 +80,7 @@ def _with(group: typer.Typer, *commands: Callable[..., None]) -> None:
 
 app = typer.Typer(name="unlearnkit", cls=Commands, epilog=_EPILOG, add_completion=False, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(_root)
-_with(app, fit, predict, forget, repair, verify, fsck, status, plugins, demo)
+_with(app, fit, predict, forget, repair, rectify, add, consolidate, export, verify, fsck, status, plugins, demo)
 
 _receipts = typer.Typer(epilog=_EPILOG)
 _receipts.callback(invoke_without_command=True)(_receipt_root)

@@ -10,11 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import rows_of
-from unlearnkit.cli.options import Drop, Forgotten, IdColumn, Jobs, Settings, StorePath, WeightColumn, built
+from unlearnkit.cli.given import Columns, rows_of
+from unlearnkit.cli.options import (
+    Drop,
+    Forgotten,
+    IdColumn,
+    Jobs,
+    Probability,
+    Settings,
+    StorePath,
+    WeightColumn,
+    built,
+    prior_of,
+)
 from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.ledger import Change
+from unlearnkit.partition import BandedPartition
 from unlearnkit.policy import Policy
 from unlearnkit.store import Store
 
@@ -46,6 +58,13 @@ def fit(
     id_column: IdColumn = None,
     weight_column: WeightColumn = None,
     drop: Drop = None,
+    probability: Probability = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|JSON", help="Public shares of the records by their probability of erasure; or a file of them."
+        ),
+    ] = None,
     shards: Annotated[int, typer.Option(min=1, help="Constituents, each trained on its own records.")] = 5,
     slices: Annotated[
         str, typer.Option(metavar="INTEGER|auto", help="Checkpoints per constituent; auto: as the model recommends.")
@@ -83,7 +102,9 @@ def fit(
     with readable():
         n_slices = _slices(slices)
         estimator = built(model, settings or ())
-        rows = rows_of(data, target, id_column, weight_column, drop)
+        columns = Columns(target, id_column, weight_column, probability, tuple(drop or ()))
+        partition = None if prior is None else BandedPartition(prior_of(prior))
+        rows = rows_of(data, columns)
         opened = Store.at(store)
         policy = _declared(
             opened,
@@ -99,17 +120,21 @@ def fit(
             n_shards=shards,
             n_slices=n_slices,
             aggregation=aggregation.value,
+            partition=partition,
             adapter=adapter,
             store=opened,
             when_isolated=when_isolated.value,
             n_jobs=jobs,
             random_state=seed,
             verbose=int(on_terminal()),
-        ).fit(rows.X, rows.y, rows.weight, ids=rows.ids, forgotten=forgotten.value)
+        ).fit(
+            rows.X, rows.y, rows.weight, ids=rows.ids, erasure_probability=rows.probability, forgotten=forgotten.value
+        )
+        columns.remember(opened)
         if policy:
             # A store that was there keeps what it was told before, unless it is told anew.
             opened.apply(Change(notes=opened.policy_note))
-        facts = _facts(store, opened, sisa) | {"seconds": round(time.perf_counter() - start, 3)}
+        facts = as_it_stands(store, opened, sisa) | {"seconds": round(time.perf_counter() - start, 3)}
     finish(facts, _lines(facts), as_json=as_json, code=UNFINISHED if facts["degraded_shards"] else DONE)
 
 
@@ -129,7 +154,8 @@ def _declared(store: Store, **given: Any) -> bool:
     return bool(known)
 
 
-def _facts(path: Path, store: Store, sisa: Any) -> dict[str, Any]:
+def as_it_stands(path: Path, store: Store, sisa: Any) -> dict[str, Any]:
+    """What the store of a model has come to."""
     settings = store.settings()
     return {
         "store": str(path),

@@ -15,6 +15,7 @@ from unlearnkit.cli.options import Jobs, ModelName, Settings, StorePath, optiona
 from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable, say
 from unlearnkit.errors import ParameterError, UnlearnKitError
 from unlearnkit.receipts import Receipt
+from unlearnkit.statements import RECTIFICATION
 from unlearnkit.store import Store
 
 _CUT_SHORT = "A training that was cut short"
@@ -67,9 +68,9 @@ def forget(
         policy = (missing or Missing.raise_).value
         sequences = opened.submit(groups) if record_only else _erased(opened, groups, policy)
         if repair:
-            _repaired(opened, estimator, jobs)
+            repaired(opened, estimator, jobs, "The records are forgotten")
         receipts = [Receipt.of(opened.ledger.request(sequence)) for sequence in sequences]
-    done = record_only or all(_is_done(receipt, repair=repair) for receipt in receipts)
+    done = record_only or all(is_done(receipt, repair=repair) for receipt in receipts)
     finish(
         {"requests": receipts},
         [line for receipt in receipts for line in told(receipt, recorded=record_only)],
@@ -93,8 +94,8 @@ def _erased(store: Store, groups: Sequence[list[Any]], missing: str) -> tuple[in
     return sequences
 
 
-def _repaired(store: Store, estimator: Any, jobs: int | None) -> None:
-    """Train what is missing. The records are forgotten by now: what goes wrong here does not undo that."""
+def repaired(store: Store, estimator: Any, jobs: int | None, done: str) -> None:
+    """Train what is missing. What is done by now is not undone by what goes wrong here."""
     from unlearnkit.estimators import load
 
     # What stands in the way of an earlier training is told once, by the error.
@@ -102,10 +103,11 @@ def _repaired(store: Store, estimator: Any, jobs: int | None) -> None:
     try:
         load(store, estimator=estimator, refresh_s=0).set_params(n_jobs=jobs, verbose=int(on_terminal())).repair()
     except UnlearnKitError as error:
-        say(f"The records are forgotten, but the model could not be trained again: {error}")
+        say(f"{done}, but the model could not be trained again: {error}")
 
 
-def _is_done(receipt: Receipt, *, repair: bool) -> bool:
+def is_done(receipt: Receipt, *, repair: bool) -> bool:
+    """Whether all that was asked for is done."""
     if receipt.rejected:
         return True
     return (receipt.repaired_at if repair else receipt.purged_at) is not None
@@ -118,7 +120,8 @@ def told(receipt: Receipt, *, recorded: bool = False) -> list[str]:
         return [f"{name}: nothing was done, because {receipt.rejected}."]
     if recorded or receipt.isolated_at is None:
         return [f"{name}: {count(receipt.n_ids, 'id')} recorded, due by {receipt.due_at:%Y-%m-%d}."]
-    gone = f"{name}: {count(receipt.n_records, 'record')} of {count(receipt.n_ids, 'id')} forgotten"
+    what = "replaced" if receipt.kind == RECTIFICATION else "forgotten"
+    gone = f"{name}: {count(receipt.n_records, 'record')} of {count(receipt.n_ids, 'id')} {what}"
     if receipt.already_forgotten:
         gone += f", {receipt.already_forgotten:,} forgotten before"
     if receipt.skipped:

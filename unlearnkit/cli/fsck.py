@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import rows_of
+from unlearnkit.cli.given import Columns, columns_of, rows_of
 from unlearnkit.cli.options import Drop, IdColumn, ModelName, Settings, StorePath, Target, WeightColumn, optional
 from unlearnkit.cli.output import DONE, FINDING, Json, finish, readable, spoken
 from unlearnkit.errors import ParameterError
@@ -41,7 +41,9 @@ def fsck(
             raise ParameterError("--data FILE and the names of its columns go with --repair; nothing was done.")
         opened, estimator = Store.at(store), optional(model, settings)
         if repair:
-            rows = None if data is None else rows_of(data, target, id_column, weight_column, drop)
+            named = {"target": target, "id": id_column, "weight": weight_column, "drop": drop}
+            columns = columns_of(opened, **named) if data is not None else Columns()
+            rows = None if data is None else rows_of(data, columns)
             # The rows of forgotten ids are left out there.
             original = None if rows is None else checks.Data(rows.X, rows.y, rows.weight, rows.ids)
             findings = checks.heal(opened, opener=_opener(estimator), data=original)

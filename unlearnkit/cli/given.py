@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.errors import DataError, ParameterError
+from unlearnkit.ledger import Change
 from unlearnkit.store import Store
 from unlearnkit.typing import AnyArray
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STDIN = "-"
+_NOTE = "columns"
+_SHOWN = 20
 
 
 def requested(ids: Sequence[str] | None, file: Path | None, id_column: str | None) -> list[Any]:
@@ -85,18 +88,58 @@ class Rows:
     ----------
     X : DataFrame
     y : ndarray of shape (n,)
-    weight, ids : ndarray of shape (n,) or None
+    weight, ids, probability : ndarray of shape (n,) or None
     """
 
     X: pd.DataFrame
     y: AnyArray
     weight: AnyArray | None
     ids: AnyArray | None
+    probability: AnyArray | None = None
 
 
-def rows_of(
-    path: Path, target: str | None, id_column: str | None, weight_column: str | None, drop: Sequence[str] | None
-) -> Rows:
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a file are, but for the features.
+
+    Attributes
+    ----------
+    target, id, weight, probability : str or None
+    drop : tuple of str
+        Columns to leave out.
+    """
+
+    target: str | None = None
+    id: str | None = None
+    weight: str | None = None
+    probability: str | None = None
+    drop: Sequence[str] = ()
+
+    def remember(self, store: Store) -> None:
+        """Keep them with a model, for files that come later."""
+        store.apply(Change(notes={_NOTE: asdict(self)}))
+
+
+def columns_of(store: Store, **given: Any) -> Columns:
+    """The columns as given, or else as they were at the fit, if that was by the command line."""
+    remembered = store.ledger.note(_NOTE, {})
+    return Columns(**remembered | {name: value for name, value in given.items() if value})
+
+
+def features_of(sisa: Any, frame: pd.DataFrame, path: Path) -> Any:
+    """The columns that the model was fitted with, whatever else the file has."""
+    if not hasattr(sisa, "feature_names_in_"):
+        return frame.to_numpy()
+    names = sisa.feature_names_in_.tolist()
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        some = f"{', '.join(map(repr, missing[:_SHOWN]))}{', ...' if len(missing) > _SHOWN else ''}"
+        lacks = "1 column" if len(missing) == 1 else f"{len(missing):,} columns"
+        raise DataError(f"{path} lacks {lacks} that the model was fitted with: {some}; nothing was done.")
+    return frame[names]
+
+
+def rows_of(path: Path, columns: Columns) -> Rows:
     """The records in a file.
 
     Raises
@@ -108,20 +151,26 @@ def rows_of(
     """
     from unlearnkit.tables import check_columns, ids_of, read_table
 
-    if target is None:
+    if columns.target is None:
         raise ParameterError("--data needs --target COLUMN, the column to predict; nothing was done.")
-    frame = read_table(path, id_column)
-    uses = {"target": target, "id": id_column, "weight": weight_column}
+    frame = read_table(path, columns.id)
+    uses = {
+        "target": columns.target,
+        "id": columns.id,
+        "weight": columns.weight,
+        "erasure probability": columns.probability,
+    }
     named = {use: name for use, name in uses.items() if name is not None}
-    check_columns(frame, path, named | {f"left out ({i})": name for i, name in enumerate(drop or (), 1)})
-    X = frame.drop(columns=[*named.values(), *(drop or ())])
+    check_columns(frame, path, named | {f"left out ({i})": name for i, name in enumerate(columns.drop, 1)})
+    X = frame.drop(columns=[*named.values(), *columns.drop])
     if not X.shape[1]:
         raise DataError(f"{path} has no column that is left as a feature; nothing was done.")
     return Rows(
         X,
-        _target(frame[target], path),
-        None if weight_column is None else _weights(frame[weight_column]),
-        None if id_column is None else ids_of(frame[id_column]),
+        _target(frame[columns.target], path),
+        None if columns.weight is None else _numbers(frame[columns.weight], "weights"),
+        None if columns.id is None else ids_of(frame[columns.id]),
+        None if columns.probability is None else _numbers(frame[columns.probability], "erasure probabilities"),
     )
 
 
@@ -138,11 +187,11 @@ def _target(column: pd.Series[Any], path: Path) -> AnyArray:
     return column.to_numpy() if kind in "iuf" else column.astype(str).to_numpy(dtype=object).astype(str)
 
 
-def _weights(column: pd.Series[Any]) -> AnyArray:
+def _numbers(column: pd.Series[Any], what: str) -> AnyArray:
     import numpy as np
 
     if column.dtype.kind not in "biuf":
-        raise DataError(f"The column of weights ({column.name!r}) is not numeric; nothing was done.")
+        raise DataError(f"The column of {what} ({column.name!r}) is not numeric; nothing was done.")
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -164,5 +213,6 @@ def remaining(rows: Rows, store: Store) -> tuple[Rows, int]:
         y=rows.y[keep],
         weight=None if rows.weight is None else rows.weight[keep],
         ids=None if rows.ids is None else rows.ids[keep],
+        probability=None if rows.probability is None else rows.probability[keep],
     )
     return kept, len(keep) - sum(keep)

@@ -16,6 +16,10 @@ import typer
 from unlearnkit.errors import ParameterError
 
 StorePath = Annotated[Path, typer.Option("--store", metavar="DIR", help="The folder that the model lives in.")]
+StorePathOrNone = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="The folder that the model lives in.")
+]
+BundlePath = Annotated[Path | None, typer.Option(metavar="FILE", help="A bundle, as `unlearnkit export` writes it.")]
 ModelName = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +34,10 @@ Jobs = Annotated[int | None, typer.Option(min=1, help="Shards to train side by s
 Target = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column to predict.")]
 IdColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that says whose row it is.")]
 WeightColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of sample weights.")]
+Probability = Annotated[
+    str | None,
+    typer.Option("--erasure-probability", metavar="COLUMN", help="The column of how likely each id asks for erasure."),
+]
 Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out. Repeatable.")]
 
 
@@ -76,6 +84,43 @@ def optional(name: str | None, settings: Sequence[str] | None) -> Any:
     if settings:
         raise ParameterError("--set is for the model of --model, which is not given; nothing was changed.")
     return None
+
+
+def prior_of(text: str) -> dict[float, float]:
+    """The prior of ``--prior``: a JSON object of shares by probabilities, or the name of a file that has one.
+
+    Raises
+    ------
+    ParameterError
+        If it is neither.
+    """
+    try:
+        content = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8-sig")
+        return {float(probability): float(share) for probability, share in json.loads(content).items()}
+    except OSError as error:
+        raise ParameterError(f"--prior {text} cannot be read ({error.strerror}); nothing was changed.") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ParameterError(
+            'The prior is not a JSON object of shares by probabilities, such as {"0.001": 0.9, "0.05": 0.1}; nothing '
+            "was changed."
+        ) from error
+
+
+def one_of(store: Path | None, bundle: Path | None) -> Path:
+    """Where the model is.
+
+    Raises
+    ------
+    ParameterError
+        If both or neither are given, or the bundle is no file.
+    """
+    if store is not None and bundle is None:
+        return store
+    if bundle is None or store is not None:
+        raise ParameterError("Give either --store DIR or --bundle FILE; nothing was done.")
+    if not bundle.is_file():
+        raise ParameterError(f"There is no bundle at {bundle}; nothing was done. Check the path.")
+    return bundle
 
 
 def _imported(name: str) -> Any:

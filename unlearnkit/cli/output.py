@@ -44,6 +44,11 @@ _SPOKEN = {
     "load(path, estimator=)": "--model module:Class, with --set as at its fit",
     "repair(rebuild=True)": "unlearnkit repair --rebuild",
     "repair()": "unlearnkit repair",
+    "consolidate()": "unlearnkit consolidate",
+    "partition=BandedPartition(...)": "--prior",
+    "erasure_probability": "--erasure-probability",
+    "(partial_fit adds some, rectify corrects them)": "(unlearnkit add adds some, unlearnkit rectify corrects them)",
+    "with partial_fit": "with unlearnkit add",
     "or choose a model that takes categories": "choose a model that takes categories, or leave it out by --drop",
     "a fit with store= makes one": "unlearnkit fit makes one",
 }
@@ -72,7 +77,8 @@ def code_of(error: UnlearnKitError) -> int:
 
 
 def _advice(error: UnlearnKitError) -> str:
-    if isinstance(error, StateError) and "fsck" not in str(error):
+    # A bundle has no records to be put right from.
+    if isinstance(error, StateError) and not re.search("fsck|bundle", str(error)):
         return " See what is damaged: unlearnkit fsck; put it right: unlearnkit fsck --repair"
     return ""
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unlearnkit.cli.options import Jobs, ModelName, Settings, StorePath, optional
+from unlearnkit.cli.given import features_of
+from unlearnkit.cli.options import BundlePath, Jobs, ModelName, Settings, StorePathOrNone, one_of, optional
 from unlearnkit.cli.output import DONE, Json, count, finish, readable
-from unlearnkit.errors import DataError, ParameterError
+from unlearnkit.errors import ParameterError
 from unlearnkit.typing import AnyArray
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def predict(
     *,
-    store: StorePath,
+    store: StorePathOrNone = None,
+    bundle: BundlePath = None,
     data: Annotated[Path, typer.Option(metavar="FILE", help="The rows: CSV with a header line, or Parquet.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV or Parquet, as its name says.")
@@ -37,8 +39,8 @@ def predict(
         estimator = optional(model, settings)
         if output is not None:
             check_writable(output)
-        sisa = load(store, estimator=estimator, refresh_s=0).set_params(n_jobs=jobs)
-        answers = _answers(sisa, _features(sisa, read_table(data), data), probabilities=probabilities)
+        sisa = load(one_of(store, bundle), estimator=estimator, refresh_s=0).set_params(n_jobs=jobs)
+        answers = _answers(sisa, features_of(sisa, read_table(data), data), probabilities=probabilities)
         if output is not None:
             write_table(answers, output)
     if output is not None:
@@ -48,20 +50,6 @@ def predict(
         finish({name: answers[name].tolist() for name in answers.columns}, [], as_json=True)
     print(answers.to_csv(index=False), end="")  # noqa: T201
     raise typer.Exit(DONE)
-
-
-def _features(sisa: Any, frame: pd.DataFrame, path: Path) -> Any:
-    """The columns that the model was fitted with, whatever else the file has."""
-    if not hasattr(sisa, "feature_names_in_"):
-        return frame.to_numpy()
-    names = sisa.feature_names_in_.tolist()
-    missing = [name for name in names if name not in frame.columns]
-    if missing:
-        raise DataError(
-            f"{path} lacks {count(len(missing), 'column')} that the model was fitted with: "
-            f"{', '.join(map(repr, missing[:20]))}{', ...' if len(missing) > 20 else ''}; nothing was done."  # noqa: PLR2004
-        )
-    return frame[names]
 
 
 def _answers(sisa: Any, X: Any, *, probabilities: bool) -> pd.DataFrame:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from rich.table import Table
 
-from unlearnkit.cli.options import StorePath
-from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, moment, readable
+from unlearnkit.cli import bundle as of_bundles
+from unlearnkit.cli.options import BundlePath, StorePathOrNone, one_of
+from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, moment, readable, spoken
 from unlearnkit.overview import OpenRequest, Overview, overview
+from unlearnkit.standing import standing
 from unlearnkit.store import Store
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -16,18 +20,40 @@ _STEP = 1024
 _SHOWN = 50
 
 
-def status(*, store: StorePath, as_json: Json = False) -> None:
-    """What is in a store and what is open in it; exit code 1 if a deadline is missed or something is lost."""
+def status(*, store: StorePathOrNone = None, bundle: BundlePath = None, as_json: Json = False) -> None:
+    """What is in a store or bundle; exit code 1 for a missed deadline, a loss, or a bundle that must be replaced."""
     with readable():
-        found = overview(Store.at(store))
-    findings = _findings(found)
-    facts = asdict(found) | {"store": str(store), "overdue": found.overdue, "findings": findings}
-    finish(
-        facts,
-        [f"{store}: {found.model} ({found.task})", _table(found), *_open(found.open), *findings],
-        as_json=as_json,
-        code=FINDING if findings else DONE,
-    )
+        if bundle is None or store is None:
+            one_of(store, bundle)
+        facts, lines, findings = ({}, [], []) if store is None else _of_store(store)
+        if bundle is not None:
+            of_bundle = _of_bundle(bundle, store)
+            facts, lines, findings = facts | of_bundle[0], lines + of_bundle[1], findings + of_bundle[2]
+    facts |= {"findings": findings}
+    finish(facts, lines + findings, as_json=as_json, code=FINDING if findings else DONE)
+
+
+_Told: TypeAlias = tuple[dict[str, Any], list[Any], list[str]]
+"""Facts, lines, and findings."""
+
+
+def _of_store(store: Path) -> _Told:
+    found = overview(Store.at(store))
+    facts = asdict(found) | {"store": str(store), "overdue": found.overdue}
+    lines = [f"{store}: {found.model} ({found.task})", _table(found), *_open(found.open), *map(spoken, found.upkeep)]
+    return facts, lines, _findings(found)
+
+
+def _of_bundle(bundle: Path, store: Path | None) -> _Told:
+    from unlearnkit.bundle import open_bundle
+
+    manifest = open_bundle(bundle).manifest
+    facts = {"file": str(bundle)} | of_bundles.told(manifest)
+    if store is None:
+        return {"bundle": facts}, of_bundles.shown(manifest), []
+    found = standing(manifest, Store.at(store))
+    facts |= {"verdict": found.verdict, "requests_since": found.requests, "requests_waiting": found.waiting}
+    return {"bundle": facts}, of_bundles.remarks(found, bundle), of_bundles.findings(found, bundle, store)
 
 
 def _findings(found: Overview) -> list[str]:
@@ -57,6 +83,7 @@ def _rows(found: Overview) -> dict[str, str]:
     policy = f"{found.policy.regime}, {count(found.policy.days_to_answer, 'day')} to answer"
     rows = {
         "records": f"{found.n_records:,} in {count(found.n_shards, 'shard')} of {count(found.n_slices, 'slice')}",
+        "arrived": _arrived(found),
         "requests": ", ".join(f"{number:,} {state}" for state, number in found.requests.items()),
         "policy": policy,
         "tombstones": f"{found.tombstones:,}",
@@ -68,6 +95,14 @@ def _rows(found: Overview) -> dict[str, str]:
     }
     rows |= {f"shard {shard}": f"cannot be trained: {why}" for shard, why in found.untrainable_shards.items()}
     return rows
+
+
+def _arrived(found: Overview) -> str:
+    if not found.arrived:
+        return "none since the fit"
+    most = max(found.arrived, key=lambda shard: found.arrived[shard])
+    added = f"{count(sum(found.arrived.values()), 'slice')} in {count(len(found.arrived), 'shard')}"
+    return f"{added}, most in shard {most}: {found.arrived[most]}"
 
 
 def _degraded(found: Overview) -> str:

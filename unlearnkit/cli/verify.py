@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import Rows, remaining, rows_of
+from unlearnkit.cli.given import Rows, columns_of, remaining, rows_of
 from unlearnkit.cli.options import (
     Drop,
     IdColumn,
     Jobs,
     ModelName,
+    Probability,
     Settings,
     StorePath,
     Target,
@@ -40,6 +41,7 @@ def verify(
     id_column: IdColumn = None,
     weight_column: WeightColumn = None,
     drop: Drop = None,
+    probability: Probability = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -49,14 +51,15 @@ def verify(
     with readable():
         from unlearnkit.estimators import load
 
-        given = [name for name in (target, id_column, weight_column, *(drop or ())) if name is not None]
-        if data is None and given:
+        named = {"target": target, "id": id_column, "weight": weight_column, "drop": drop, "probability": probability}
+        if data is None and any(named.values()):
             raise ParameterError("Without --data FILE there is no use for names of its columns; nothing was done.")
         opened = Store.at(store)
         chosen = _chosen(opened.settings()["n_shards"], shards, sample)
         rows, left_out = None, 0
         if data is not None:
-            rows, left_out = remaining(rows_of(data, target, id_column, weight_column, drop), opened)
+            columns = columns_of(opened, **named)
+            rows, left_out = remaining(rows_of(data, columns), opened)
         sisa = load(opened, estimator=optional(model, settings), refresh_s=0)
         sisa.set_params(n_jobs=jobs, verbose=int(on_terminal()))
         report = _report(sisa, rows, chosen)
@@ -83,7 +86,9 @@ def _report(sisa: Any, rows: Rows | None, shards: list[int] | None) -> VerifyRep
     if rows is None:
         report = sisa.verify(shards=shards)
     else:
-        report = sisa.verify(rows.X, rows.y, rows.weight, ids=rows.ids, shards=shards)
+        report = sisa.verify(
+            rows.X, rows.y, rows.weight, ids=rows.ids, erasure_probability=rows.probability, shards=shards
+        )
     return report
 
 

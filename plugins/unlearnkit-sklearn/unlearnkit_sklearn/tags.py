@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from unlearnkit.learner import Capabilities
 from unlearnkit_sklearn.leaks import leaks
 from unlearnkit_sklearn.params import components
+from unlearnkit_sklearn.vocabulary import ENCODERS
+
+Unseen: TypeAlias = Literal["missing", "kept", "refused"]
 
 WHOLE_FRAMES = frozenset({"ColumnTransformer", "Pipeline", "FeatureUnion"})
 # They read columns of category dtype, or are handed them by name.
@@ -44,6 +47,7 @@ def capabilities(model: Any) -> Capabilities:
         multi_output=not classifies and bool(tags.target_tags.multi_output),
         frames=any(_wants_frames(part) for _, part in components(model)),
         categorical=any(_is_categorical(part) for _, part in components(model)),
+        unseen_categories=_unseen([part for _, part in components(model)], otherwise="missing"),
         stores_training_rows=any(_keeps_rows(part) for _, part in components(model)),
         leaks=leaks(model),
     )
@@ -71,9 +75,22 @@ def pipeline_capabilities(transformers: Any, inner: Capabilities) -> Capabilitie
         sparse=get_tags(steps[0]).input_tags.sparse if steps else inner.sparse,
         missing_values=_passes_missing(steps, last=inner.missing_values),
         categorical=inner.categorical or any(_is_categorical(part) for part in parts),
+        unseen_categories=_unseen(parts, otherwise=inner.unseen_categories),
         multi_output=inner.multi_output,
         stores_training_rows=inner.stores_training_rows or any(_keeps_rows(part) for part in parts),
     )
+
+
+def _unseen(parts: list[Any], *, otherwise: Unseen) -> Unseen:
+    """What becomes of categories that are new in rows to predict: encoders know best, each in its own way."""
+    encoders = [part for part in parts if type(part).__name__ in ENCODERS]
+    if encoders and all(encoder.handle_unknown == "error" for encoder in encoders):
+        return "refused"
+    return "kept" if any(_is_categorical(part) and not _is_model(part) for part in parts) else otherwise
+
+
+def _is_model(part: Any) -> bool:
+    return hasattr(part, "predict")
 
 
 def _takes_missing(model: Any) -> bool:

@@ -89,6 +89,7 @@ def capabilities(model: XGBModel) -> Capabilities:
         multi_output=not classifies,
         frames=model.enable_categorical or _names_features(model),
         categorical=model.enable_categorical,
+        unseen_categories="refused",
         parallel="threads",
         leaks=tuple(parameter_leaks(model, "estimator", learned=_learned(model))),
     )
