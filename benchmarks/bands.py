@@ -4,9 +4,9 @@ The prior of three countries of Bourtoule et al. 2021, section VIII: 77 % of peo
 3e-5, 13 % with 6e-6. K requests are drawn with these probabilities and handled as one batch. Costs are presentations of
 records, as shares of one full build; the few records that are forgotten are not subtracted.
 
-*Uniform* is `HashPartition`, *banded* is `BandedPartition` (shards of equal expected erasures, the likeliest in late
-slices), both by formula and by drawing requests against the placement of real ids. The others are formulas of what
-else could be done with the same prior: uniform shards with the likeliest in late slices, and sorted people cut into
+*Uniform* is `HashPartition`; *erasures* and *people* are the two ways of `BandedPartition` to make shards (sorted, of equal
+expected erasures; or alike, with only the slices in order), all by formula and by drawing requests against the
+placement of real ids. The others are formulas of what else could be done with the same prior: sorted people cut into
 shards of equal sums of the root of p, or of equal size.
 """
 
@@ -39,10 +39,8 @@ def main() -> None:
 
 def row(n_shards: int, n_slices: int, requests: int, people: int, draws: int) -> dict[str, Any]:
     expected = {name: 100 * share(*rule(n_shards, n_slices), requests) for name, rule in RULES.items()}
-    seen = {
-        "uniform": simulated(HashPartition(), n_shards, n_slices, requests, people, draws),
-        "banded": simulated(BandedPartition(PRIOR), n_shards, n_slices, requests, people, draws),
-    }
+    kinds = {"uniform": HashPartition(), **{way: BandedPartition(PRIOR, shards=way) for way in ("erasures", "people")}}
+    seen = {name: simulated(kind, n_shards, n_slices, requests, people, draws) for name, kind in kinds.items()}
     known = 100 * published(n_shards, n_slices, requests)
     return {
         "S": n_shards,
@@ -50,10 +48,12 @@ def row(n_shards: int, n_slices: int, requests: int, people: int, draws: int) ->
         "K": requests,
         "uniform": expected["uniform"],
         "(drawn)": seen["uniform"][0],
-        "banded": expected["banded"],
-        "(drawn) ": seen["banded"][0],
-        "saved": round(100 * (1 - expected["banded"] / expected["uniform"]), 1),
-        "slices only": expected["slices only"],
+        "erasures": expected["erasures"],
+        "(drawn) ": seen["erasures"][0],
+        "saved": saved(expected, "erasures"),
+        "people": expected["people"],
+        "(drawn)  ": seen["people"][0],
+        "saved ": saved(expected, "people"),
         "root of p": expected["root of p"],
         "same size": expected["same size"],
         "ok": bool(
@@ -61,6 +61,11 @@ def row(n_shards: int, n_slices: int, requests: int, people: int, draws: int) ->
             and all(abs(mean - expected[name]) < 5 * error + 0.005 * mean for name, (mean, error) in seen.items())
         ),
     }
+
+
+def saved(expected: dict[str, float], name: str) -> float:
+    """Percent of what uniform sharding costs."""
+    return round(100 * (1 - expected[name] / expected["uniform"]), 1)
 
 
 # -- formulas ----------------------------------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def uniform(n_shards: int, n_slices: int) -> Cells:
     return same, same
 
 
-def slices_only(n_shards: int, n_slices: int) -> Cells:
+def spread(n_shards: int, n_slices: int) -> Cells:
     sizes, hits = cut(np.linspace(0, 1, 2), n_slices)
     return tuple(np.repeat(each, n_shards, axis=0) / n_shards for each in (sizes, hits))
 
@@ -127,8 +132,8 @@ def cut(shards: np.ndarray, n_slices: int) -> Cells:
 
 RULES: dict[str, Callable[[int, int], Cells]] = {
     "uniform": uniform,
-    "banded": sorted_by(lambda p: p),
-    "slices only": slices_only,
+    "erasures": sorted_by(lambda p: p),
+    "people": spread,
     "root of p": sorted_by(np.sqrt),
     "same size": sorted_by(np.ones_like),
 }

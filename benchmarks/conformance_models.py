@@ -15,8 +15,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
-from sklearn.naive_bayes import GaussianNB
+from sklearn.linear_model import GammaRegressor, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -79,14 +79,16 @@ CLASSIFIERS: dict[str, Factory] = {
     "DecisionTree": DecisionTreeClassifier,
     "RandomForest": lambda: RandomForestClassifier(5),
     "ExtraTrees": lambda: ExtraTreesClassifier(5),
-    "HistGradientBoosting": lambda: HistGradientBoostingClassifier(max_iter=10, min_samples_leaf=5),
+    "HistGradientBoosting": lambda: HistGradientBoostingClassifier(learning_rate=0.5, max_iter=20, min_samples_leaf=5),
     "LogisticRegression": lambda: LogisticRegression(max_iter=200),
     "SGD": lambda: SGDClassifier(random_state=0),
     "MLP": lambda: MLPClassifier((16,), learning_rate_init=0.05, max_iter=60, random_state=0),
-    "KNeighbors": lambda: KNeighborsClassifier(3),
+    # Some checks have shards of one row, which has no second neighbour.
+    "KNeighbors": lambda: KNeighborsClassifier(1),
     "SVC": SVC,
     "LinearSVC": LinearSVC,
     "GaussianNB": GaussianNB,
+    "MultinomialNB": MultinomialNB,
     "scaler, LogisticRegression": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
     "imputer, DecisionTree": lambda: make_pipeline(SimpleImputer(), DecisionTreeClassifier()),
     "columns, LogisticRegression": lambda: columns(LogisticRegression(max_iter=200)),
@@ -106,9 +108,10 @@ REGRESSORS: dict[str, Factory] = {
     "GradientBoosting": lambda: GradientBoostingRegressor(n_estimators=20),
     "HistGradientBoosting": lambda: HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=5),
     "Ridge": Ridge,
+    "Gamma": GammaRegressor,
     "SGD": lambda: SGDRegressor(random_state=0),
     "MLP": lambda: MLPRegressor((16,), learning_rate_init=0.05, max_iter=60, random_state=0),
-    "KNeighbors": lambda: KNeighborsRegressor(3),
+    "KNeighbors": lambda: KNeighborsRegressor(1),
     "SVR": SVR,
     "scaler, Ridge": lambda: make_pipeline(StandardScaler(), Ridge()),
     "columns, Ridge": lambda: columns(Ridge()),

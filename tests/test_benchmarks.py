@@ -68,7 +68,7 @@ def test_one_request_costs_as_published(bands):
 
 @pytest.mark.parametrize("requests", [1, 8, 39])
 def test_shards_of_equal_expected_erasures_cost_what_uniform_ones_do(bands, requests):
-    banded, uniform = (bands.share(*bands.RULES[rule](20, 1), requests) for rule in ("banded", "uniform"))
+    banded, uniform = (bands.share(*bands.RULES[rule](20, 1), requests) for rule in ("erasures", "uniform"))
 
     assert math.isclose(banded, uniform, rel_tol=1e-9)
 
@@ -84,6 +84,6 @@ def test_cells_hold_everybody_once(bands, rule):
 
 def test_requests_drawn_tell_a_wrong_placement(bands):
     seen, error = bands.simulated(bands.HashPartition(), 5, 10, 8, 20_000, 2_000)
-    other = 100 * bands.share(*bands.RULES["slices only"](5, 10), 8)
+    other = 100 * bands.share(*bands.RULES["people"](5, 10), 8)
 
     assert abs(seen - other) > 20 * error

@@ -30,7 +30,7 @@ def step(*classes):
 
 
 def snapshot(*constituents, prior=None):
-    return Snapshot(Echo(), choose("mean", Echo.capabilities), 3, constituents, prior)
+    return Snapshot(Echo(), choose("mean", Echo.capabilities), 3, constituents, prior, None)
 
 
 def test_columns_of_absent_classes_are_scattered_back():

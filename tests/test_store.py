@@ -14,7 +14,7 @@ from unlearnkit.store import Store
 
 def step(key):
     return PlannedStep(
-        Step(1, 2, Fraction(0), Fraction(1), Fraction(1), 0), key, None, 0, 1, classes=None, constant=False
+        Step(1, 2, Fraction(0), Fraction(1), Fraction(1), 0), key, None, 0, 1, classes=None, constant=False, place=2
     )
 
 

@@ -8,6 +8,7 @@ record finds its place on it by its own probability and a keyed hash of its own 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,8 @@ import numpy as np
 
 from unlearnkit.errors import DataError, ParameterError
 from unlearnkit.typing import FloatArray, IntArray
+
+ERASURES, PEOPLE = "erasures", "people"
 
 
 @dataclass(frozen=True)
@@ -29,25 +32,32 @@ class Bands:
         In (0, 1], ascending.
     shares : tuple of float
         The share of records that has each; they sum to 1.
+    shards : {"erasures", "people"}
+        Whether shards are cut along the line where equally many erasures are expected, or all of them hold people from
+        everywhere on it.
     """
 
     probabilities: tuple[float, ...]
     shares: tuple[float, ...]
+    shards: str = ERASURES
 
     @classmethod
-    def of(cls, prior: Mapping[float, float]) -> Bands:
+    def of(cls, prior: Mapping[float, float], shards: str = ERASURES) -> Bands:
         """The bands of a prior, whose shares need not sum to 1.
 
         Raises
         ------
         ParameterError
-            If it is empty, a probability is not in (0, 1], or a share is not positive.
+            If it is empty, a probability is not in (0, 1], or a share is not positive; if there is no such way to
+            make shards.
 
         Examples
         --------
         >>> Bands.of({0.5: 1, 0.1: 3})
-        Bands(probabilities=(0.1, 0.5), shares=(0.75, 0.25))
+        Bands(probabilities=(0.1, 0.5), shares=(0.75, 0.25), shards='erasures')
         """
+        if shards not in (ERASURES, PEOPLE):
+            raise ParameterError(f'shards={shards!r} is neither "erasures" nor "people"; nothing was changed.')
         wrong = "The prior must map probabilities in (0, 1] to positive shares of the records; nothing was changed."
         try:
             pairs = sorted((float(p), float(share)) for p, share in prior.items())
@@ -56,7 +66,14 @@ class Bands:
         if not pairs or not all(0 < p <= 1 and 0 < share < float("inf") for p, share in pairs):
             raise ParameterError(wrong)
         total = sum(share for _, share in pairs)
-        return cls(tuple(p for p, _ in pairs), tuple(share / total for _, share in pairs))
+        # What sums to 1 but for rounding stays: written down and read back, it is to be the same.
+        total = 1.0 if math.isclose(total, 1) else total
+        return cls(tuple(p for p, _ in pairs), tuple(share / total for _, share in pairs), shards)
+
+    @property
+    def prior(self) -> dict[float, float]:
+        """The prior that they are of."""
+        return dict(zip(self.probabilities, self.shares, strict=True))
 
     @cached_property
     def _line(self) -> tuple[FloatArray, FloatArray]:
@@ -66,10 +83,26 @@ class Bands:
         people = np.concatenate([[0.0], np.cumsum(shares)])
         return erasures / erasures[-1], people / people[-1]
 
+    def _band(self, probability: FloatArray) -> IntArray:
+        return np.minimum(np.searchsorted(self.probabilities, probability), len(self.probabilities) - 1)
+
+    def slices(self, probability: FloatArray, uniform: FloatArray, n_slices: int) -> IntArray:
+        """The slice of each record where a shard holds people from the whole line: equally many to a slice, in order.
+
+        Examples
+        --------
+        >>> Bands.of({0.1: 0.5, 0.9: 0.5}).slices(np.array([0.1, 0.9]), np.array([0.9, 0.0]), 4).tolist()
+        [1, 2]
+        """
+        _, people = self._line
+        band = self._band(probability)
+        place = people[band] + uniform * (people[band + 1] - people[band])
+        return np.minimum((place * n_slices).astype(np.int64), n_slices - 1)
+
     def cells(
         self, probability: FloatArray, uniform: FloatArray, n_shards: int, n_slices: int
     ) -> tuple[IntArray, IntArray]:
-        """Shard and slice of each record.
+        """Shard and slice of each record where shards are cut along the line.
 
         Shards are cut where equally many erasures are expected, as Algorithm 1 does for a bound of all expected
         erasures over `n_shards`; the slices of a shard where it has equally many people.
@@ -89,7 +122,7 @@ class Bands:
         ([0, 1], [0, 2])
         """
         erasures, people = self._line
-        band = np.minimum(np.searchsorted(self.probabilities, probability), len(self.probabilities) - 1)
+        band = self._band(probability)
         place = erasures[band] + uniform * (erasures[band + 1] - erasures[band])
         shard = np.minimum((place * n_shards).astype(np.int64), n_shards - 1)
         cuts = np.interp(np.arange(n_shards + 1) / n_shards, erasures, people)

@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from unlearnkit import adapters, aggregation, bundle
 from unlearnkit.config import Config
@@ -28,9 +28,27 @@ from unlearnkit.partition import HashPartition, Partition, Placing
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store, as_store
-from unlearnkit.typing import Aggregate, FloatArray, Task
+from unlearnkit.typing import Aggregate, AnyArray, FloatArray, Task
 
 AUTO = "auto"
+
+
+def delegated(tags: Tags, model: Any) -> Tags:
+    """The tags with what the wrapped model says of itself, if it is one of scikit-learn's kind."""
+    if not isinstance(model, BaseEstimator):
+        return tags
+    own = get_tags(model)
+    # What the core would let through to the model, the model need not take: so a pipeline with an imputer somewhere.
+    tags.input_tags.allow_nan &= own.input_tags.allow_nan
+    tags.input_tags.positive_only = own.input_tags.positive_only
+    tags.target_tags.positive_only = own.target_tags.positive_only
+    tags.non_deterministic = own.non_deterministic
+    if tags.classifier_tags is not None and own.classifier_tags is not None:
+        tags.classifier_tags.poor_score = own.classifier_tags.poor_score
+        tags.classifier_tags.multi_class = own.classifier_tags.multi_class
+    if tags.regressor_tags is not None and own.regressor_tags is not None:
+        tags.regressor_tags.poor_score = own.regressor_tags.poor_score
+    return tags
 
 
 def has_probabilities(model: SISAModel) -> bool:
@@ -169,7 +187,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         tags.input_tags.sparse = capabilities.sparse
         tags.input_tags.allow_nan = capabilities.missing_values
         tags.input_tags.categorical = capabilities.categorical
-        return tags
+        return delegated(tags, self._model())
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -236,6 +254,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         return self._first_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
 
     def _first_fit(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> Self:
+        self._check_sign(X)
         learner = adapters.resolve(self._model(), self.adapter)
         store = None if self.store is None else as_store(self.store)
         ensemble = SisaEnsemble(learner, self._config(learner), store)
@@ -682,21 +701,28 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
             self.classes_ = ensemble.schema.labels
         return ensemble
 
+    def _check_sign(self, X: Any) -> None:
+        """Refuse negative values for a model that says of itself that it takes none."""
+        model = self._model()
+        if isinstance(model, BaseEstimator) and get_tags(model).input_tags.positive_only:
+            try:
+                check_non_negative(X, type(self).__name__)
+            except ValueError as error:
+                raise DataError(f"{error}. Nothing was changed.") from error
+
     def _check_features(self, X: Any) -> None:
+        self._check_sign(X)
         if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
             try:
                 validate_data(self, X, reset=False, skip_check_array=True)
             except ValueError as error:
                 raise DataError(f"{error}\nNothing was changed.") from error
 
-    def _aggregated(self, X: Any) -> FloatArray:
+    def _answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
+        """Aggregated predictions and the class labels of the columns: another thread may change both meanwhile."""
         ensemble, X = self._current(), native(X)
         self._check_features(X)
-        features = ensemble.features(X)
-        if features.shape[0] == 0:
-            # As the bare models say, each in its own place: some frameworks fail on no rows.
-            raise DataError(f"Found array with 0 sample(s) (shape={features.shape}) while a minimum of 1 is required.")
-        return ensemble.predict(features)
+        return ensemble.answers(X)
 
     @property
     def schema_(self) -> Schema:

@@ -38,7 +38,7 @@ from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.plan import PlannedStep, missing
 from unlearnkit.serving import Constituent, Snapshot
 from unlearnkit.training import load_constant
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit.verification import states_of
 
 MANIFEST, BLOBS = "manifest", "blobs"
@@ -152,7 +152,7 @@ class Bundle:
         constituents = (None if s is None else self._constituent(learner, i, s) for i, s in enumerate(manifest.serving))
         prior = None if manifest.prior is None else np.asarray(manifest.prior, dtype=np.float64)
         n_classes = manifest.settings["context"]["n_classes"]
-        return Snapshot(learner, config.aggregation, n_classes, tuple(constituents), prior)
+        return Snapshot(learner, config.aggregation, n_classes, tuple(constituents), prior, manifest.schema)
 
     def _constituent(self, learner: Learner[Any], shard: int, serving: Serving) -> Constituent:
         parts = {part: self.blobs[name] for part, name in self.manifest.states[shard, serving.slice]}
@@ -267,6 +267,10 @@ class Exported:
 
     def refresh(self) -> None:
         """Do nothing: a bundle does not change."""
+
+    def answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
+        """Aggregated predictions of rows as they come, and the class labels of the columns."""
+        return self._snapshot.answers(X, self.config.name, self.config.n_jobs)
 
     def predict(self, X: Features) -> FloatArray:
         """Aggregated predictions of canonical features."""

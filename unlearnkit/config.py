@@ -128,7 +128,7 @@ class Blueprint:
             "n_shards": config.n_shards,
             "n_slices": config.n_slices,
             "secret_id": self.partition.secret_id,
-            "prior": None if bands is None else list(zip(bands.probabilities, bands.shares, strict=True)),
+            "bands": None if bands is None else [bands.shards, list(bands.prior.items())],
             "aggregation": config.aggregation.identity,
             "when_isolated": config.when_isolated,
             "seed": config.seed,

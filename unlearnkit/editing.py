@@ -137,7 +137,9 @@ class Editor:
         eraser = Eraser(self.store, self.blueprint)
         fresh = MemoryRecords(new, 1, classification=self.blueprint.schema.classes is not None)
         addresses = sorted(set().union(*map(fresh.addresses, range(fresh.n_shards))))
-        shards = range(build.records.n_shards) if self.blueprint.partition.bands else _shards_of(new)
+        bands = self.blueprint.partition.bands
+        # Where they belong was read off a probability that the id does not tell.
+        shards = range(build.records.n_shards) if bands is not None else _shards_of(new)
         places = build.records.places(addresses, shards)
         if len(places) < n_ids:
             gone = len(eraser.forgotten_among(set(addresses) - places.keys()))

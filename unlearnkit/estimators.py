@@ -93,9 +93,9 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         NoConstituentError
             If every shard abstains and ``when_isolated="raise"``.
         """
-        likeliest = self._aggregated(X).argmax(axis=1)
-        labels: AnyArray = self.classes_[likeliest]
-        return labels
+        shares, labels = self._answers(X)
+        assert labels is not None
+        return labels[shares.argmax(axis=1)]
 
     @available_if(has_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> FloatArray:
@@ -110,7 +110,7 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         ndarray of shape (n_samples, n_classes)
             In the order of ``classes_``.
         """
-        return self._aggregated(X)
+        return self._answers(X)[0]
 
 
 class SISARegressor(RegressorMixin, SISAModel):  # type: ignore[misc]  # scikit-learn has no types
@@ -148,7 +148,7 @@ class SISARegressor(RegressorMixin, SISAModel):  # type: ignore[misc]  # scikit-
         NoConstituentError
             If every shard abstains and ``when_isolated="raise"``.
         """
-        return self._aggregated(X)
+        return self._answers(X)[0]
 
 
 def wrap(model: Any, **options: Any) -> SISAClassifier | SISARegressor:

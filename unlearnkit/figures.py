@@ -21,7 +21,8 @@ _STYLE = """<style>
 .unlearnkit-map{border-collapse:separate;border-spacing:2px;margin:.6em 0;font:12px/1.4 system-ui,sans-serif;
 font-variant-numeric:tabular-nums;color:inherit;background:none;width:auto}
 .unlearnkit-map caption{text-align:left;caption-side:top;padding:.2em 0;color:inherit;font-weight:600}
-.unlearnkit-map th,.unlearnkit-map td{padding:2px 7px;text-align:right;white-space:nowrap;color:inherit;border:1px solid transparent}
+.unlearnkit-map th,.unlearnkit-map td{padding:2px 7px;text-align:right;white-space:nowrap;color:inherit;
+border:1px solid transparent}
 .unlearnkit-map th{font-weight:400;opacity:.75}
 .unlearnkit-map .later{border-left:3px double currentColor}
 .unlearnkit-map .due{border:1px dashed currentColor;

@@ -38,7 +38,7 @@ from unlearnkit.records import MemoryRecords, Place, Records
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, snapshot_of
 from unlearnkit.store import UNTRAINABLE, Store
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit.verification import compare, rebuilt
 
 _ATTEMPTS = 5
@@ -232,6 +232,11 @@ class LiveModel:
     def receipts(self) -> tuple[Receipt, ...]:
         """The receipts of all requests, oldest first."""
         return tuple(Receipt.of(request) for request in self.store.ledger.requests())
+
+    def answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
+        """Aggregated predictions of rows as they come, and the class labels of the columns, all of one moment."""
+        self.learner  # noqa: B018 - without it nothing is served
+        return self._snapshot.answers(X, self.config.name, self.config.n_jobs)
 
     def predict(self, X: Features) -> FloatArray:
         """Aggregated predictions of canonical features, from the snapshot as it is now."""

@@ -167,13 +167,17 @@ class Manifest:
     def _read(cls, plain: Any) -> Manifest:
         _check(plain, _FIELDS)
         _check(plain["settings"], _SETTINGS)
-        states = {(shard, r): tuple((part, name) for part, name in parts) for shard, r, parts in plain["states"]}
+        try:
+            Schema.from_json(plain["settings"]["schema"])
+        except StateError as error:
+            damaged("its schema is none", error)
+        states = {(_whole(s), _whole(r)): tuple((part, name) for part, name in own) for s, r, own in plain["states"]}
         manifest = cls(
             version=plain["unlearnkit"],
             settings=plain["settings"],
             states=states,
-            serving=tuple(None if s is None else Serving(s[0], _tuple(s[1]), s[2]) for s in plain["serving"]),
-            degraded=tuple(plain["degraded"]),
+            serving=tuple(None if s is None else _serving(*s) for s in plain["serving"]),
+            degraded=tuple(map(_whole, plain["degraded"])),
             prior=plain["prior"],
             digest=plain["model_digest"],
             epoch=plain["epoch"],
@@ -181,7 +185,7 @@ class Manifest:
             received_at=plain["received_at"],
             environment=plain["environment"],
         )
-        # A truth value passes for a number, and a list for a tuple: what is read must be what is written.
+        # Nothing may be there twice, or be left over.
         if repr(manifest.to_json()) != repr({name: plain[name] for name in manifest.to_json()}):
             damaged("its manifest is not as it was written")
         return manifest
@@ -228,7 +232,8 @@ def digest_of(settings: Mapping[str, Any], states: States) -> str:
 
 def _check(plain: Any, fields: dict[str, type | tuple[type, ...]]) -> None:
     for name, kind in fields.items():
-        if not isinstance(plain[name], kind):
+        # A truth value is an instance of a number, and no number.
+        if not isinstance(plain[name], kind) or isinstance(plain[name], bool):
             damaged(f"its manifest has no {name} that makes sense")
 
 
@@ -236,5 +241,13 @@ def _listed(classes: tuple[int, ...] | None) -> list[int] | None:
     return None if classes is None else list(classes)
 
 
-def _tuple(classes: Any) -> tuple[int, ...] | None:
-    return None if classes is None else tuple(classes)
+def _serving(r: Any, classes: Any, constant: Any) -> Serving:
+    if type(constant) is not bool:
+        raise TypeError(constant)
+    return Serving(_whole(r), None if classes is None else tuple(map(_whole, classes)), constant)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(value)
+    return value

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from unlearnkit import ids as id_types
-from unlearnkit.bands import Bands, one_for_each, prior_of
+from unlearnkit.bands import ERASURES, PEOPLE, Bands, one_for_each, prior_of
 from unlearnkit.errors import DataError, ParameterError, UnknownRecordError
 from unlearnkit.hashing import KEY_BYTES, chain, hash_items
 from unlearnkit.typing import AnyArray, ByteArray, FloatArray, IntArray
@@ -59,9 +59,8 @@ class HashPartition:
 class BandedPartition:
     """Place records by how likely they are to be erased, and by a keyed hash of their id.
 
-    The value of the option ``partition=`` for fits with ``erasure_probability``. Shards hold equally many expected
-    erasures, so those who hardly ever ask share few large shards that are seldom retrained; inside a shard the
-    likeliest are in the last slices.
+    The value of the option ``partition=`` for fits with ``erasure_probability``. The likeliest to leave are in the last
+    slices of each shard, which are the cheapest to train again.
 
     Parameters
     ----------
@@ -70,6 +69,12 @@ class BandedPartition:
         records: it is kept with the model, and forgetting leaves it as it is.
     secret : bytes or None
         As for `HashPartition`.
+    shards : {"erasures", "people"}
+        "erasures" sorts people into shards, by the paper's Algorithm 1: each shard has equally many expected erasures,
+        those who hardly ever ask share few large ones. It bounds what is expected of each shard. Without slices it
+        saves no retraining on average: a large shard is as likely to be hit as a small one, and costs more.
+        "people" makes shards alike in size and spreads everybody over all; only the slices are in order. With several
+        slices this saves the most: `benchmarks/bands.py` has the figures.
 
     References
     ----------
@@ -78,14 +83,17 @@ class BandedPartition:
     Examples
     --------
     >>> BandedPartition({3e-6: 0.7717, 6e-6: 0.1282, 3e-5: 0.1001})
-    BandedPartition(prior={3e-06: 0.7717, 6e-06: 0.1282, 3e-05: 0.1001})
+    BandedPartition(prior={3e-06: 0.7717, 6e-06: 0.1282, 3e-05: 0.1001}, shards='erasures')
     """
 
     prior: Mapping[float, float]
     secret: bytes | None = field(default=None, repr=False)
+    shards: str = ERASURES
 
     @classmethod
-    def from_sample(cls, sample: Sequence[float] | FloatArray, n_bands: int = 10) -> BandedPartition:
+    def from_sample(
+        cls, sample: Sequence[float] | FloatArray, n_bands: int = 10, shards: str = ERASURES
+    ) -> BandedPartition:
         """The partition for a public sample of probabilities, in bands of equally many people.
 
         Raises
@@ -96,9 +104,9 @@ class BandedPartition:
         Examples
         --------
         >>> BandedPartition.from_sample([0.1, 0.1, 0.1, 0.4], n_bands=2)
-        BandedPartition(prior={0.1: 0.75, 0.4: 0.25})
+        BandedPartition(prior={0.1: 0.75, 0.4: 0.25}, shards='erasures')
         """
-        return cls(prior_of(sample, n_bands))
+        return cls(prior_of(sample, n_bands), shards=shards)
 
     def bind(self, n_shards: int, n_slices: int, random_state: int | None) -> Partition:
         """The partition into `n_shards` x `n_slices` cells.
@@ -108,7 +116,7 @@ class BandedPartition:
         ParameterError
             If the prior makes no sense, or the secret is not 16 to 64 bytes.
         """
-        return Partition(n_shards, n_slices, _secret(self.secret, random_state), Bands.of(self.prior))
+        return Partition(n_shards, n_slices, _secret(self.secret, random_state), Bands.of(self.prior, self.shards))
 
 
 Placing: TypeAlias = HashPartition | BandedPartition
@@ -175,7 +183,7 @@ class Partition:
         """The value of the option ``partition=`` that binds to this."""
         if self.bands is None:
             return HashPartition(self.secret)
-        return BandedPartition(dict(zip(self.bands.probabilities, self.bands.shares, strict=True)), self.secret)
+        return BandedPartition(self.bands.prior, self.secret, self.bands.shards)
 
     @property
     def secret_id(self) -> str:
@@ -204,12 +212,15 @@ class Partition:
         return placement if places is None else placement.take(places)
 
     def _cells(self, words: AnyArray, probability: FloatArray | None) -> tuple[IntArray, IntArray]:
+        shard = (words[:, 0] % self.n_shards).astype(np.int64)
         if self.bands is None:
-            return (words[:, 0] % self.n_shards).astype(np.int64), (words[:, 1] % self.n_slices).astype(np.int64)
+            return shard, (words[:, 1] % self.n_slices).astype(np.int64)
         if probability is None:
             raise DataError(
                 "partition=BandedPartition(...) needs erasure_probability, one value per id; nothing was changed."
             )
+        if self.bands.shards == PEOPLE:
+            return shard, self.bands.slices(probability, _uniform(words[:, 1]), self.n_slices)
         return self.bands.cells(probability, _uniform(words[:, 0]), self.n_shards, self.n_slices)
 
     def identify(self, items: Sequence[bytes]) -> ByteArray:
@@ -218,10 +229,10 @@ class Partition:
         return np.ascontiguousarray(hashes[:, 16:32])
 
     def shards_of(self, items: Sequence[bytes]) -> list[int]:
-        """The shards where records of these ids may be: with bands all, for the ids alone do not tell."""
-        if self.bands is not None:
+        """The shards where records of these ids may be: all, where people are sorted into shards."""
+        if self.bands is not None and self.bands.shards == ERASURES:
             return list(range(self.n_shards))
-        shards: list[int] = np.unique(self.place(items).shard).tolist()
+        shards: list[int] = np.unique(replace(self, bands=None).place(items).shard).tolist()
         return shards
 
     def handles(self, items: Sequence[bytes]) -> ByteArray:

@@ -12,14 +12,15 @@ import numpy as np
 from unlearnkit.aggregation import Aggregation
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
-from unlearnkit.errors import NoConstituentError, StateError
+from unlearnkit.errors import DataError, NoConstituentError, StateError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import PlannedStep, missing
 from unlearnkit.records import Records
+from unlearnkit.schema import Schema
 from unlearnkit.store import Store
 from unlearnkit.training import load_constant
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Snapshot:
         One for each shard; None abstains.
     prior : ndarray or None
         What to predict for every row when all abstain; None: raise.
+    schema : Schema
+        What the states were trained under. Rows to predict are read by it, though the model may have another by now.
     """
 
     learner: Learner[Any]
@@ -63,11 +66,28 @@ class Snapshot:
     n_classes: int | None
     constituents: tuple[Constituent | None, ...]
     prior: FloatArray | None
+    schema: Schema
 
     @property
     def all_abstain(self) -> bool:
         """Whether there is no constituent."""
         return all(c is None for c in self.constituents)
+
+    def answers(self, X: Any, name: str, n_jobs: int | None = None) -> tuple[FloatArray, AnyArray | None]:
+        """Aggregated predictions of rows as they come, and the class labels of the columns; None for regression.
+
+        Raises
+        ------
+        DataError
+            If the rows do not fit the schema, or there are none.
+        NoConstituentError
+            If every shard abstains and there is no prior.
+        """
+        features = self.schema.features(X, self.learner.capabilities, name, exact=False)
+        if features.shape[0] == 0:
+            # As the bare models say, each in its own place: some frameworks fail on no rows.
+            raise DataError(f"Found array with 0 sample(s) (shape={features.shape}) while a minimum of 1 is required.")
+        return self.predict(features, n_jobs), self.schema.labels
 
     def predict(self, X: Features, n_jobs: int | None = None) -> FloatArray:
         """Aggregated probabilities or votes of shape (n, k), or values of shape (n,) or (n, m).
@@ -138,9 +158,10 @@ def snapshot_of(
             constituents.append(None)
             damaged = error
     config = blueprint.config
-    snapshot = Snapshot(learner, config.aggregation, blueprint.context.n_classes, tuple(constituents), None)
+    n_classes = blueprint.context.n_classes
+    snapshot = Snapshot(learner, config.aggregation, n_classes, tuple(constituents), None, blueprint.schema)
     if snapshot.all_abstain and config.when_isolated == "prior":
-        snapshot = replace(snapshot, prior=_prior(build.records, blueprint.context.n_classes))
+        snapshot = replace(snapshot, prior=_prior(build.records, n_classes))
     return snapshot, damaged
 
 

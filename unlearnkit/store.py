@@ -459,7 +459,8 @@ class Store:
         StoreError
             If it is another secret than the store was made with: no record would be found by its id.
         """
-        bands = None if settings["prior"] is None else Bands.of(dict(settings["prior"]))
+        known = settings["bands"]
+        bands = None if known is None else Bands.of(dict(known[1]), known[0])
         partition = Partition(settings["n_shards"], settings["n_slices"], self.secrets.partition, bands, id_type)
         if settings["secret_id"] != partition.secret_id:
             raise StoreError(

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 
 import broken
+import edits
 import marks
 import model
 import scenarios
@@ -243,6 +244,9 @@ def prepare(scratch):
     every = groups()
     for count in range(len(every) + 1):
         reference(frozenset(i for ids in every[:count] for i in ids))
+    for name in edits.EDITS:
+        for stage in range(len(edits.operations()) + 1):
+            edits.after(stage, refresh=name == "refresh")
     # What is imported late is imported by living once through all of it.
     path = str(Path(scratch) / "warm")
     scenarios.close(scenarios.fit(path))

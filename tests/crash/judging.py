@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from edits import EDITS, after, gone, is_refreshed, operations, stage_of
 from scenarios import PHASES, base, copy_store, data, fit, groups, in_memory, reference
 
 from unlearnkit import load
@@ -63,6 +64,8 @@ def kept_promises(findings, path, acks):
     connection.close()
     states_of = {"received": None, "purged": (PURGED, REPAIRED), "repaired": (REPAIRED,)}
     for kind, last in wanted.items():
+        if kind not in states_of:
+            continue
         for sequence in range(1, last + 1):
             state, allowed = states.get(sequence), states_of[kind]
             findings.expect(state is not None, f"request {sequence} was acknowledged as {kind} and is lost")
@@ -71,6 +74,7 @@ def kept_promises(findings, path, acks):
 
 def judged(findings, path, phase_name, phase, acks, refit):
     existed = founded(path)
+    stage = stage_of(Store.at(path)) if phase_name in EDITS else None
     model = opened(findings, path, phase_name, phase, acks, refit=refit)
     if model is None:
         return
@@ -80,9 +84,13 @@ def judged(findings, path, phase_name, phase, acks, refit):
     store = model._ensemble.store
     ledger = store.ledger
     requests = ledger.requests()
-    forgotten = frozenset(i for ids in groups()[: len(requests)] for i in ids)
-    if phase_name == "readmit" and not ledger.tombstones():
-        forgotten = frozenset()
+    if phase_name in EDITS:
+        forgotten, replaced, known = edited(findings, store, phase_name, acks, stage)
+    else:
+        forgotten, replaced = frozenset(i for ids in groups()[: len(requests)] for i in ids), ()
+        if phase_name == "readmit" and not ledger.tombstones():
+            forgotten = frozenset()
+        known = reference(forgotten)
     # An open finishes what was under way.
     findings.expect(len(requests) >= phase.known, f"of {phase.known} requests {len(requests)} are left")
     unfinished = [f"{r.sequence}: {r.state}" for r in requests if r.state not in (PURGED, REPAIRED, REJECTED)]
@@ -94,12 +102,11 @@ def judged(findings, path, phase_name, phase, acks, refit):
     if any(kind == "readmitted" for kind, *_ in acks):
         findings.expect(not ledger.tombstones(), "what was readmitted is a tombstone")
     # What is there is part of a build from scratch.
-    known = reference(forgotten)
     states = {key: checkpoint.parts for key, checkpoint in ledger.checkpoints().items()}
     findings.expect(ledger.keys() == known.keys, "the plan is not that of the remaining records")
     findings.expect(states.items() <= known.states.items(), "a stored state is not that of a build from scratch")
     whole_files(findings, store, path)
-    residue(findings, path, forgotten)
+    residue(findings, path, forgotten, replaced)
     # A second opening changes nothing.
     before = dump(path)
     second = load(path)
@@ -108,10 +115,21 @@ def judged(findings, path, phase_name, phase, acks, refit):
     second.repair()
     exact(findings, second, known)
     whole_files(findings, store, path)
-    residue(findings, path, forgotten)
+    residue(findings, path, forgotten, replaced)
     statements(findings, second)
     third = load(path)
     exact(findings, third, known)
+
+
+def edited(findings, store, phase_name, acks, before):
+    """What a store should hold whose records were edited, once it is known how far that has got."""
+    stage, promised = stage_of(store), max((done for kind, done in acks if kind == "edited"), default=0)
+    findings.expect(before >= promised, f"{promised} operations were acknowledged, and {before} are kept")
+    findings.expect(stage == before, f"an opening has changed the records: {before} operations before, {stage} after")
+    refresh = phase_name == "refresh"
+    done = refresh and stage == len(operations())
+    findings.expect(not refresh or is_refreshed(store) == done, "schema and records are not of one moment")
+    return *gone(stage), after(stage, refresh=refresh)
 
 
 def founded(path):
@@ -185,14 +203,14 @@ def whole_files(findings, store, path):
     findings.expect(not damaged, f"{len(damaged)} blobs are not what their names say")
 
 
-def residue(findings, path, forgotten):
-    """No byte of a forgotten row, and no address of it."""
-    gone = np.isin(data().ids, list(forgotten))
+def residue(findings, path, forgotten, replaced=()):
+    """No byte of a row that was forgotten or replaced, and no address of a forgotten one."""
+    lost = np.isin(data().ids, list(forgotten))
     needles = {}
-    for row in data().X[gone]:
+    for row in (*data().X[lost], *replaced):
         for value in row:
             needles |= {np.float64(value).tobytes(): "value", repr(float(value)).encode(): "value as text"}
-    for record in data().ids[gone]:
+    for record in data().ids[lost]:
         needles |= {str(record).encode(): "id as text", np.int64(record).tobytes(): "id"}
     for item in base()._ensemble._eraser.addresses.items(list(forgotten)):
         needles |= {item.address.encode(): "address as text", bytes.fromhex(item.address): "address"}

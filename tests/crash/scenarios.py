@@ -72,7 +72,11 @@ class Reference:
 @cache
 def reference(forgotten):
     kept = data().without(forgotten)
-    model = base().pinned().fit(kept.X, kept.y, ids=kept.ids)
+    return measured(base().pinned().fit(kept.X, kept.y, ids=kept.ids))
+
+
+def measured(model):
+    """What a model in memory has that another is to be equal to."""
     ledger = model._ensemble.store.ledger
     states = {key: checkpoint.parts for key, checkpoint in ledger.checkpoints().items()}
     return Reference(model.model_digest_, ledger.keys(), states, model.predict_proba(data().X))

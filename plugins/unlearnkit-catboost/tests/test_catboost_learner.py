@@ -138,6 +138,19 @@ def test_categories_are_what_text_is_to_the_bare_model(train, first_step):
     np.testing.assert_allclose(mine, bare.predict_proba(frame.astype({"letter": str})), rtol=1e-12)
 
 
+def test_a_category_that_is_new_is_to_the_ensemble_what_it_is_to_the_bare_model():
+    """It is no missing value, which this model has learned about."""
+    lost = np.arange(N) % 3 == 0
+    frame = FRAME[["a", "letter"]].assign(letter=FRAME["letter"].where(~lost))
+    clf = SISAClassifier(CatBoostClassifier(**SMALL), n_shards=1, n_slices=1, random_state=1).fit(frame, lost)
+    (native,) = clf.estimators_[0].models
+    new = frame.assign(letter=pd.Categorical(["never"] * N))
+    scores = native.predict(new.astype({"letter": str}), prediction_type="RawFormulaVal")
+    np.testing.assert_allclose(clf.predict_proba(new)[:, 1], 1 / (1 + np.exp(-scores)), rtol=1e-12)
+    missing = frame.assign(letter=pd.Categorical([None] * N, categories=["z"]))
+    assert (clf.predict_proba(missing)[:, 1] > clf.predict_proba(new)[:, 1] + 0.1).all()
+
+
 def test_the_order_of_a_vocabulary_is_no_matter(train):
     frame = FRAME.assign(letter=FRAME["letter"].cat.set_categories(["never", *"rstuvwxyz"]))
     learner = resolve(CatBoostClassifier(**SMALL))

@@ -77,6 +77,7 @@ class Settings:
             multi_output=self.loss == SEVERAL_TARGETS,
             frames=True,
             categorical=True,
+            unseen_categories="kept",
             parallel="threads",
         )
 

@@ -125,7 +125,8 @@ def _check_outputs(header: bytes, settings: Settings, n_features: int, labels: A
         raise ParameterError(f"LightGBM cannot train on {n_classes} classes: {error}; nothing was changed.") from error
     theirs, ours = (_OBJECTIVE.findall(h) for h in (header, wanted))
     if theirs != ours:
-        raise _refusal(f"it was trained for {_name(theirs)}, and the model is for {_name(ours)}", "Use the same objective")
+        reason = f"it was trained for {_name(theirs)}, and the model is for {_name(ours)}"
+        raise _refusal(reason, "Use the same objective")
     if n_classes is not None and not settings.is_multiclass(2) and n_classes > 2:  # noqa: PLR2004
         _check_scale(settings)
     return wanted

@@ -26,7 +26,7 @@ CATEGORICAL = frozenset(
     }
 )
 # Nothing is missing behind them.
-FILLING = frozenset({"FeatureUnion", "ColumnTransformer", "FunctionTransformer", "OneHotEncoder", "TargetEncoder"})
+FILLING = frozenset({"FeatureUnion", "FunctionTransformer", "OneHotEncoder", "TargetEncoder"})
 ROW_KEEPERS = ("sklearn.svm._classes", "sklearn.neighbors", "sklearn.gaussian_process", "sklearn.kernel_ridge")
 NO_ROWS = frozenset({"NearestCentroid", "LinearSVC", "LinearSVR", "NeighborhoodComponentsAnalysis"})
 
@@ -112,9 +112,18 @@ def _passes_missing(steps: list[Any], *, last: bool) -> bool:
     for step in steps:
         if not _takes_missing(step) and type(step).__name__ not in {"FeatureUnion", "FunctionTransformer"}:
             return False
-        if type(step).__name__ in FILLING or type(step).__module__.startswith("sklearn.impute") or _is_user_code(step):
+        if _fills(step):
             return True
     return last
+
+
+def _fills(step: Any) -> bool:
+    """Whether nothing is missing behind a step, or nobody knows."""
+    if type(step).__name__ == "ColumnTransformer":
+        return any(_fills(part) for _, part, _ in step.transformers if hasattr(part, "get_params"))
+    if type(step).__name__ == "Pipeline":
+        return any(_fills(part) for _, part in step.steps if hasattr(part, "get_params"))
+    return type(step).__name__ in FILLING or type(step).__module__.startswith("sklearn.impute") or _is_user_code(step)
 
 
 def _is_user_code(model: Any) -> bool:

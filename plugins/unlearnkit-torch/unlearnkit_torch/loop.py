@@ -86,7 +86,8 @@ class Trainer:
 
 def _is_over(scheduler: LRScheduler) -> bool:
     total: Any = getattr(scheduler, "total_steps", float("inf"))
-    return not isinf(total) and scheduler.last_epoch >= total
+    # Torch counts the first rate as a step: at the number of all of them it is one past the last.
+    return not isinf(total) and scheduler.last_epoch >= total - 1
 
 
 def shuffled(work: Work, order: torch.Generator, device: torch.device) -> Iterator[Tensor]:

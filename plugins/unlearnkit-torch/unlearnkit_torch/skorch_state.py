@@ -75,11 +75,14 @@ def restore_optimizers(net: Any, stored: Mapping[str, Any]) -> None:
 
 
 class LastingOneCycle(OneCycleLR):
-    """One cycle that stays at its last rate when training goes on beyond it, where torch's raises."""
+    """One cycle that stays at its last rate when training goes on beyond it.
+
+    Torch's own rises again for a step, as it counts the first rate too, and then raises.
+    """
 
     def step(self, epoch: int | None = None) -> None:
         """Move on, up to the end."""
-        if self.last_epoch < self.total_steps:
+        if self.last_epoch < self.total_steps - 1:
             super().step(epoch)
 
 

@@ -67,24 +67,27 @@ def test_training_goes_on_as_xgboost_does_from_a_model(kind, rows):
     X, y = rows
     y = y if kind is XGBClassifier else X[:, 0] + X[:, 1]
     base = kind(n_estimators=3, max_depth=2).fit(X[:90], y[:90])
-    learner = resolve(kind(**SMALL))
+    # Over bins XGBoost itself looks up the trees of the base by the bins of the new rows; here they see the rows.
+    params = {**SMALL, "tree_method": "exact"}
+    learner = resolve(kind(**params))
     labels = LABELS if kind is XGBClassifier else None
     state = learner.train(started(learner, learner.pack_base(base, 4, labels), labels), batch(X, y, labels), WHOLE)
-    bare = kind(**SMALL).fit(X, y, xgb_model=base)
+    bare = kind(**params).fit(X, y, xgb_model=base)
     expected = bare.predict_proba(X) if labels is not None else bare.predict(X)
     assert np.allclose(learner.predict(state, X), expected, atol=1e-5)
 
 
 def test_categories_of_the_rows_go_with_a_base_of_numbers(rows):
     X, y = rows
-    base = XGBClassifier(n_estimators=3, max_depth=2).fit(X, y)
+    coded = np.column_stack([X[:, :3], X[:, 3] <= 0])
+    base = XGBClassifier(n_estimators=3, max_depth=2).fit(coded, y)
     words = pd.Categorical(np.where(X[:, 3] > 0, "u", "v"), categories=["u", "v", "w"])
     frame = pd.DataFrame(X, columns=list("abcd")).assign(d=words)
     learner = resolve(XGBClassifier(**SMALL, enable_categorical=True))
     start = started(learner, learner.pack_base(base, 4, LABELS), LABELS)
-    state = started(learner, learner.pack_base(base, 4, LABELS), LABELS)
     state = learner.load(learner.save(learner.train(start, batch(frame, y, LABELS), WHOLE)))
-    assert (learner.predict(state, frame).argmax(axis=1) == y).mean() > 0.9
+    assert np.allclose(learner.predict(start, frame), base.predict_proba(coded), atol=1e-6)
+    assert (learner.predict(state, frame).argmax(axis=1) == y).mean() > base.score(coded, y)
 
 
 @pytest.mark.parametrize("n_slices", [1, 3])
@@ -161,7 +164,6 @@ def test_parameters_that_cannot_start_warm_refuse(public):
     ("name", "old", "new"),
     [
         ("model", b"base_score", b"base_scare"),
-        ("model", b"softmax_multiclass_param", b"softmax_multiclass_paran"),
         ("labels", b'"b",', b""),
         ("labels", b'"b"', b'"x"'),
         ("labels", b'"b"', b"2"),
