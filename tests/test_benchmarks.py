@@ -73,7 +73,7 @@ def test_shards_of_equal_expected_erasures_cost_what_uniform_ones_do(bands, requ
     assert math.isclose(banded, uniform, rel_tol=1e-9)
 
 
-@pytest.mark.parametrize("rule", ["uniform", "banded", "slices only", "root of p", "same size"])
+@pytest.mark.parametrize("rule", ["uniform", "erasures", "people", "root of p", "same size"])
 def test_cells_hold_everybody_once(bands, rule):
     sizes, hits = bands.RULES[rule](5, 4)
 

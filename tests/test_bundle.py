@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import zipfile
@@ -157,6 +158,8 @@ def test_it_is_a_file_that_any_program_for_zip_files_opens(file):
     with zipfile.ZipFile(file) as opened:
         assert opened.testzip() is None
         manifest = json.loads(opened.read(opened.namelist()[0]))
+        # The time of day would make equal models differ.
+        assert {entry.date_time for entry in opened.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert manifest["model_digest"] == model.model_digest_
     assert manifest["epoch"] == model._ensemble.store.ledger.epoch
     assert is_bundle(file)
@@ -568,6 +571,30 @@ def test_foreign_files_are_refused(file, canary, sound):
         open_bundle(file.with_name("none.bundle"))
 
 
+def test_a_member_that_is_not_what_its_name_says_is_not_parsed(file, sound):
+    data, _ = sound
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        members = [(name, opened.read(name)) for name in opened.namelist()]
+    name, text = members[0]
+    changed = re.sub(rb'"epoch":(\d+)', rb'"epoch":1\1', text)
+    assert changed != text
+    unpacked(zipped(members))
+    refused(file, zipped([(name, changed), *members[1:]]))
+
+
+def test_nothing_in_a_bundle_is_compressed(file, sound):
+    data, _ = sound
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as opened,
+        # Without any effect: what is unpacked is smaller than the file.
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=0) as other,
+    ):
+        for name in opened.namelist():
+            other.writestr(name, opened.read(name))
+    assert "compressed" in refused(file, buffer.getvalue())
+
+
 def test_another_format_is_named(file, sound):
     assert "format" in refused(file, remade(sound[0], lambda manifest: manifest | {"format": 2}))
 
@@ -718,16 +745,26 @@ def test_an_archive_that_unpacks_without_end_takes_no_memory(sound):
 
 
 def test_members_that_share_their_bytes_are_refused():
-    """Many entries of one member: what they unpack to is larger than the file."""
-    content = bytes(1 << 16)
-    one = archive.pack([("blobs", content)])
-    with zipfile.ZipFile(io.BytesIO(one)) as opened:
-        start = opened.start_dir
-    entry, end = one[start:-22], one[-22:]
-    copies = b"".join(entry.replace(b"blobs/", b"blob%c/" % (97 + i)) for i in range(20))
-    end = end[:8] + struct.pack("<HHI", 20, 20, len(copies)) + end[16:]
-    with pytest.raises(StateError):
-        archive.unpack(one[:start] + copies + end)
+    """Each member is the next with its header: every name is right, and they unpack to far more than the file."""
+    content, places, entries, n = bytes(1 << 16), [], [], 20
+    for _ in range(n):
+        one = archive.pack([("blobs", content)])
+        with zipfile.ZipFile(io.BytesIO(one)) as opened:
+            start = opened.start_dir
+        entries.append(one[start:-22])
+        content = one[:start]
+        places.append(len(content))
+    # Where each begins in the outermost.
+    directory = b"".join(
+        entry[:42] + struct.pack("<I", len(content) - place) + entry[46:]
+        for entry, place in zip(entries, places, strict=True)
+    )
+    end = b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, n, n, len(directory), len(content), 0)
+    hostile = content + directory + end
+    with zipfile.ZipFile(io.BytesIO(hostile)) as opened:
+        assert sum(len(opened.read(name)) for name in opened.namelist()) > 10 * len(hostile)
+    with pytest.raises(StateError, match="larger than the file"):
+        archive.unpack(hostile)
 
 
 # -- how it stands to its model ----------------------------------------------------------------------------------------

@@ -27,8 +27,10 @@ from unlearnkit.notebook import NotebookView
 from unlearnkit.partition import HashPartition, Partition, Placing
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.schema import Schema
+from unlearnkit.signatures import weights_if
 from unlearnkit.store import Store, as_store
 from unlearnkit.typing import Aggregate, AnyArray, FloatArray, Task
+from unlearnkit.validation import is_sparse
 
 AUTO = "auto"
 
@@ -57,6 +59,14 @@ def has_probabilities(model: SISAModel) -> bool:
         return bool(model._learner().capabilities.probabilities)  # noqa: SLF001
     except CodeNeededError:
         # Nobody knows; who asks for them is told what is missing.
+        return True
+
+
+def takes_weights(model: SISAModel) -> bool:
+    """Whether the wrapped model takes sample weights; yes where nobody knows: `fit` says what is missing."""
+    try:
+        return model._learner().capabilities.sample_weight  # noqa: SLF001
+    except UnlearnKitError:
         return True
 
 
@@ -191,6 +201,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     # -- life ----------------------------------------------------------------------------------------------------
 
+    @weights_if(takes_weights)
     def fit(
         self,
         X: Any,
@@ -263,6 +274,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         self._take(ensemble)
         return self
 
+    @weights_if(takes_weights)
     def partial_fit(
         self,
         X: Any,
@@ -686,7 +698,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
     def __sklearn_clone__(self) -> Self:
         # scikit-learn would make an unfitted copy of the base, which is of use only fitted.
         given = self.get_params(deep=False)
-        twin = type(self)(**{k: v if k == "base" else clone(v, safe=False) for k, v in given.items()})
+        twin = type(self)(**{k: v if k == "base" else _copied(v) for k, v in given.items()})
         if hasattr(self, "_metadata_request"):
             twin._metadata_request = deepcopy(self._metadata_request)  # noqa: SLF001 - its own
         return twin
@@ -704,9 +716,13 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
     def _check_sign(self, X: Any) -> None:
         """Refuse negative values for a model that says of itself that it takes none."""
         model = self._model()
-        if isinstance(model, BaseEstimator) and get_tags(model).input_tags.positive_only:
+        if not isinstance(model, BaseEstimator) or not get_tags(model).input_tags.positive_only:
+            return
+        values = X if is_sparse(X) else np.asarray(X)
+        # What is no table of numbers is refused elsewhere, or is for the model to read.
+        if values.dtype.kind in "fiu" and 0 not in values.shape:
             try:
-                check_non_negative(X, type(self).__name__)
+                check_non_negative(values, type(self).__name__)
             except ValueError as error:
                 raise DataError(f"{error}. Nothing was changed.") from error
 
@@ -755,6 +771,15 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         if not self.__sklearn_is_fitted__():
             raise AttributeError(f"This {type(self).__name__} is not fitted yet; call fit first.")
         return self._current()
+
+
+def _copied(value: Any) -> Any:
+    """An unfitted copy of a parameter."""
+    try:
+        return clone(value, safe=False)
+    except RuntimeError:
+        # Some models keep a copy of a list that they were given, which scikit-learn's check takes for a fault.
+        return type(value)(**deepcopy(value.get_params(deep=False)))
 
 
 def _native(X: Any, y: Any, sample_weight: Any, ids: Any) -> tuple[Any, Any, Any, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from unlearnkit import upkeep
 from unlearnkit.adapters import notify
 from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, PackedBase
@@ -29,6 +30,7 @@ from unlearnkit.errors import (
     CapabilityError,
     CodeNeededError,
     DataError,
+    DataWarning,
     EnvironmentChangedError,
     StoreInUseError,
     TrainingError,
@@ -45,7 +47,7 @@ from unlearnkit.progress import progress
 from unlearnkit.receipts import Receipt
 from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
-from unlearnkit.store import POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import BUILT, POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
 
 
@@ -167,6 +169,16 @@ class SisaEnsemble(LiveModel):
                 stacklevel=4,
             )
 
+    def _warn_of_upkeep(self) -> None:
+        """Warn of what has piled up or shrunken, once of each."""
+        records = self._build.records
+        facts = map(records.facts, range(records.n_shards))
+        found = upkeep.findings(self.config.n_slices, self.store.ledger.note(BUILT, ()), facts)
+        for finding in found:
+            if finding not in self._told:
+                warnings.warn(finding, DataWarning, stacklevel=4)
+        self._told = frozenset(found)
+
     def _note_untrainable(self, failures: Mapping[int, TrainingError], kept: Collection[int]) -> None:
         # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
         known = self._untrainable
@@ -250,6 +262,7 @@ class SisaEnsemble(LiveModel):
             self._erase()
         if repair and self.receipt(sequence).repaired_at is None:
             self._warn(self._repair(without=frozenset(self._untrainable)))
+        self._warn_of_upkeep()
         return self.receipt(sequence)
 
     def _erase(self) -> None:
@@ -302,6 +315,7 @@ class SisaEnsemble(LiveModel):
                     self.store.apply(edited.change)
                     self._hold(edited.build)
         self._warn(self._repair())
+        self._warn_of_upkeep()
 
     def _arrival(self) -> Arrival:
         self._sync()
@@ -316,6 +330,7 @@ class SisaEnsemble(LiveModel):
             sequence = self._rectified(X, y, sample_weight, ids, repair=repair)
         if repair and self.receipt(sequence).repaired_at is None:
             self._warn(self._repair(without=frozenset(self._untrainable)))
+        self._warn_of_upkeep()
         return self.receipt(sequence)
 
     def _rectified(self, X: Any, y: Any, sample_weight: Any, ids: Any, *, repair: bool) -> int | None:

@@ -78,6 +78,7 @@ class LiveModel:
         self._epoch = -1
         self._looked = -float("inf")
         self._swap = threading.RLock()
+        self._told: frozenset[str] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
         if self.store.durable:

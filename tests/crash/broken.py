@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.erasure import Eraser
-from unlearnkit.ledger import Checkpoint
+from unlearnkit.ledger import Change, Checkpoint
 from unlearnkit.sql import SqlLedger
-from unlearnkit.store import Store
+from unlearnkit.store import SETTINGS, Store
 
 
 def acknowledge_before_commit():
@@ -58,8 +60,37 @@ def done_before_trained():
     Store.save = save
 
 
+def half_a_rectification():
+    """New rows take the place of the old ones in one transaction, and the request is recorded in another."""
+    plain = Store.apply
+
+    def apply(self, change):
+        if change.submitted and change.cells:
+            plain(self, replace(change, submitted=()))
+            change = Change(submitted=change.submitted)
+        return plain(self, change)
+
+    Store.apply = apply
+
+
+def half_a_consolidation():
+    """Records go to their places in one transaction, and the schema that they are under is written in another."""
+    plain = Store.apply
+
+    def apply(self, change):
+        if SETTINGS in change.notes and change.cells:
+            notes = {name: note for name, note in change.notes.items() if name != SETTINGS}
+            plain(self, replace(change, notes=notes))
+            change = Change(notes={SETTINGS: change.notes[SETTINGS]})
+        return plain(self, change)
+
+    Store.apply = apply
+
+
 BROKEN = {
     "acknowledge before commit": ("submit", acknowledge_before_commit),
     "no purge on open": ("isolate", no_purge_on_open),
     "done before trained": ("fit", done_before_trained),
+    "half a rectification": ("rectify", half_a_rectification),
+    "half a consolidation": ("refresh", half_a_consolidation),
 }

@@ -11,8 +11,9 @@ import pytest
 
 WHOLE = os.environ.get("UNLEARNKIT_CRASH") == "whole"
 PHASES = ("fit", "submit", "isolate", "purge", "repair", "forget", "drop", "readmit", "expire", "save")
+PHASES += ("arrive", "rectify", "consolidate", "refresh")
 # Parts of about the same length, so that two workers are done at about the same time.
-PARTS = {"fit": 2, "isolate": 4, "purge": 2, "repair": 2, "forget": 6, "readmit": 2, "save": 2} if WHOLE else {}
+PARTS = {"fit": 2, "isolate": 4, "purge": 2, "repair": 2, "forget": 6, "readmit": 2, "save": 2, "rectify": 2} if WHOLE else {}
 CASES = [(phase, part) for phase in PHASES for part in range(PARTS.get(phase, 1))]
 FEW = 4
 ENOUGH = 300
@@ -34,7 +35,7 @@ def test_a_killed_process_loses_nothing_and_leaves_nothing(crew, record_property
     assert report["tried"] == report["killed"] >= FEW
 
 
-@pytest.mark.parametrize("phase", ["fit", "purge", "repair", "forget", "readmit"])
+@pytest.mark.parametrize("phase", ["fit", "purge", "repair", "forget", "readmit", "arrive", "consolidate"])
 def test_a_recovery_may_be_killed_too(crew, record_property, phase):
     many = {"most": 30, "each": 2} if WHOLE else {"most": 2, "each": 1}
     report = crew.ask(do="kill_twice", phase=phase, **many)
@@ -72,6 +73,8 @@ def test_failpoints_do_where_nothing_can_trace(crew, record_property, phase):
         ("acknowledge before commit", "was acknowledged as received and is lost"),
         ("no purge on open", "not finished by the opening"),
         ("done before trained", "StateError"),
+        ("half a rectification", "the plan is not that of the remaining records"),
+        ("half a consolidation", "schema and records are not of one moment"),
     ],
 )
 @pytest.mark.parametrize("failpoints", [False, True])
