@@ -36,7 +36,7 @@ def columns(last: Any) -> Any:
 def lightgbm(kind: str, **params: Any) -> Any:
     import lightgbm as module
 
-    return getattr(module, kind)(n_estimators=30, verbose=-1, n_jobs=1, **params)
+    return getattr(module, kind)(verbose=-1, n_jobs=1, **params)
 
 
 def xgboost(kind: str, **params: Any) -> Any:

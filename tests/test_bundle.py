@@ -25,7 +25,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from unlearnkit import Store, archive, load, wrap
+from unlearnkit import HashPartition, Store, archive, load, wrap
+from unlearnkit.blobs import blob_name
 from unlearnkit.bundle import is_bundle, open_bundle, unpacked
 from unlearnkit.errors import (
     CapabilityError,
@@ -36,6 +37,7 @@ from unlearnkit.errors import (
     StateError,
     StoreError,
 )
+from unlearnkit.manifest import digest_of
 from unlearnkit.standing import standing
 
 pytest.importorskip("unlearnkit_sklearn")
@@ -385,6 +387,10 @@ def names(value):
     return [text.encode(), text.encode("utf-16-le"), *(np.array(value, kind).tobytes() for kind in ("<i8", ">i8"))]
 
 
+# One that does not follow from the seed, which a bundle names.
+SECRET = {"partition": HashPartition(b"a secret of its own, of 32 bytes"), "random_state": 1}
+
+
 def secrets_of(model):
     keys = model._ensemble.store.secrets
     return [model._ensemble.partition.secret, *keys.pseudonym_keys]
@@ -423,7 +429,7 @@ def held(data, needles):
 def test_no_row_no_id_and_no_secret_is_in_it(file, make):
     X, y = records()
     X = X.astype(np.float32)
-    model = wrap(make(), n_shards=3, random_state=None).fit(X, y, ids=IDS)
+    model = wrap(make(), n_shards=3, **SECRET).fit(X, y, ids=IDS)
     model.forget(IDS[:3], repair=False)
     model.export(file)
     data = file.read_bytes()
@@ -432,7 +438,7 @@ def test_no_row_no_id_and_no_secret_is_in_it(file, make):
     secrets = [form for secret in secrets_of(model) for form in written(secret)]
     traces = [form for one in made_of_records(model) for form in written(one)]
     # The search finds what there is: in the model itself, and in a bundle that somebody has hidden it in.
-    assert held(pickle.dumps(model._ensemble._build.records.shard(0)), rows) > 90
+    assert held(pickle.dumps(model._ensemble._build), rows) > 300
     assert held(pickle.dumps(model._ensemble.store.secrets), secrets) >= 1
     leaky = archive.pack([("manifest", data), ("blobs", rows[0] + ids[0] + secrets[0] + traces[0])])
     assert min(held(leaky, needles) for needles in (rows, ids, secrets, traces)) >= 1
@@ -444,7 +450,7 @@ def test_no_row_no_id_and_no_secret_is_in_it(file, make):
 
 def test_of_a_forest_there_are_thresholds_and_no_rows(file):
     X, y = records()
-    model = wrap(RandomForestClassifier(5), n_shards=3, random_state=None).fit(X, y, ids=IDS).export(file)
+    model = wrap(RandomForestClassifier(5), n_shards=3, **SECRET).fit(X, y, ids=IDS).export(file)
     data = file.read_bytes()
     whole = [b"".join(np.array(value, kind).tobytes() for value in row[:2]) for row in X for kind in ("<f4", "<f8")]
     assert held(data, whole) == 0
@@ -665,14 +671,11 @@ def test_a_manifest_that_contradicts_itself_is_refused(file, sound, what):
     refused(file, changed)
 
 
-def planted(data, part):
-    """A bundle in which a part of the state that the first shard serves is that, all digests right."""
+def planted(data, part, shard=0):
+    """A bundle in which a part of the state that a shard serves is that, all digests right."""
     members = archive.unpack(data)
     manifest = json.loads(members["manifest"][0])
-    from unlearnkit.blobs import blob_name
-    from unlearnkit.manifest import digest_of
-
-    served = next(s for s in manifest["states"] if s[0] == 0 and s[1] == manifest["serving"][0][0])
+    served = next(s for s in manifest["states"] if s[:2] == [shard, manifest["serving"][shard][0]])
     old = served[2][0][1]
     served[2][0][1] = blob_name(part)
     states = {(s, r): tuple(map(tuple, parts)) for s, r, parts in manifest["states"]}
@@ -686,6 +689,16 @@ def test_a_state_that_is_none_runs_no_code(file, sound, canary):
     payload = pickle.dumps(Payload(canary))
     for part in (payload, b"", zipped([("schema.json", payload), ("data.pkl", payload)])):
         refused(file, planted(data, part))
+
+
+@pytest.mark.parametrize("part", [b"1", b"7", b"-1", b"null", b"[]", b"0.0"])
+def test_a_constant_of_another_class_is_refused(file, part):
+    X, _ = records()
+    model = wrap(GaussianNB(), n_shards=3, random_state=1).fit(X, CASES["one class"][2](X, None), ids=IDS).export(file)
+    data, shard = file.read_bytes(), model.estimators_.index(0)
+    file.write_bytes(planted(data, b"0", shard))
+    assert load(file).estimators_[shard] == 0
+    refused(file, planted(data, part, shard))
 
 
 def test_a_description_of_the_model_runs_no_code(file, sound, canary):

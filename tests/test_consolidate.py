@@ -146,7 +146,7 @@ def test_without_ids_records_move_with_the_schema(data, where):
 
 
 def test_one_class_is_not_enough_to_refresh(data, where):
-    X, y, ids = data
+    _, y, ids = data
     clf = grown(where, data)
     clf.forget(np.unique(ids[y != 0]))
     ensemble = clf._ensemble

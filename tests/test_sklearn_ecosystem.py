@@ -7,6 +7,7 @@ import io
 import pickle
 import threading
 import time
+from inspect import signature
 
 import joblib
 import numpy as np
@@ -16,6 +17,7 @@ import sklearn
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -28,8 +30,9 @@ from sklearn.ensemble import (
 from sklearn.exceptions import NotFittedError, UnsetMetadataPassedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - makes HalvingGridSearchCV importable
 from sklearn.feature_selection import SelectFromModel
+from sklearn.impute import SimpleImputer
 from sklearn.inspection import partial_dependence, permutation_importance
-from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import GammaRegressor, LogisticRegression, Ridge, SGDClassifier
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -44,15 +47,17 @@ from sklearn.model_selection import (
 )
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
 
 from unlearnkit import BandedPartition, SISAClassifier, SISARegressor, load
-from unlearnkit.errors import DataError, UnknownRecordError
+from unlearnkit.errors import CapabilityError, DataError, UnknownRecordError
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +306,15 @@ def test_tags_are_those_of_the_wrapped_model():
     assert get_tags(wrapped(LinearSVC())).input_tags.sparse
     assert not get_tags(wrapped(GaussianNB())).input_tags.sparse
     assert get_tags(wrapped()).target_tags.required
+    assert get_tags(wrapped(MultinomialNB())).input_tags.positive_only
+    assert get_tags(wrapped(DummyClassifier())).classifier_tags.poor_score
+    assert get_tags(SISARegressor(DummyRegressor())).regressor_tags.poor_score
+    assert get_tags(SISARegressor(GammaRegressor())).target_tags.positive_only
+    # Missing values pass an imputer, and not a scaler alone.
+    for first, passes in ((SimpleImputer(), True), (StandardScaler(), False)):
+        columns = ColumnTransformer([("first", first, [0])], remainder="passthrough")
+        assert get_tags(wrapped(make_pipeline(first, LogisticRegression()))).input_tags.allow_nan is passes
+        assert wrapped(make_pipeline(columns, LogisticRegression()))._learner().capabilities.missing_values is passes
 
 
 def test_what_a_model_cannot_do_it_does_not_have(points):
@@ -330,6 +344,33 @@ def test_errors_are_worded_as_scikit_learn_words_them(points, wrong, said):
     if "features" not in said:
         with pytest.raises(ValueError, match=said):
             wrapped(GaussianNB()).fit(wrong(X), y)
+
+
+def test_negative_values_are_refused_where_the_model_takes_none(points):
+    X, y, _ = points
+    clf = wrapped(MultinomialNB()).fit(np.abs(X), y)
+    before = clf.model_digest_
+    for call in (lambda: clf.fit(X, y), lambda: clf.partial_fit(X, y), lambda: clf.predict(X)):
+        with pytest.raises(DataError, match="Negative values in data passed to SISAClassifier"):
+            call()
+    assert clf.model_digest_ == before
+
+
+def test_weights_are_an_argument_only_where_the_model_takes_them(points):
+    X, y, ids = points
+    for model, takes in ((GaussianNB(), True), (KNeighborsClassifier(1), False)):
+        clf = wrapped(model)
+        assert has_fit_parameter(clf, "sample_weight") is takes
+        assert ("sample_weight" in signature(clf.partial_fit).parameters) is takes
+        assert clf.fit(X, y, ids=ids) is clf
+        assert pickle.loads(pickle.dumps(clf)).model_digest_ == clf.model_digest_
+    with pytest.raises(CapabilityError, match="does not take sample_weight"):
+        clf.fit(X, y, np.ones(150), ids=ids)
+    with pytest.raises(ValueError, match="doesn't support sample_weight"):
+        AdaBoostClassifier(wrapped(KNeighborsClassifier(1))).fit(X, y)
+    assert "sample_weight" in signature(SISAClassifier.fit).parameters
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert "sample_weight" in wrapped(KNeighborsClassifier(1)).get_metadata_routing().fit.requests
 
 
 def test_names_of_features_are_checked(points):
@@ -499,8 +540,6 @@ def test_a_notebook_names_nobody(points):
 
 def test_a_notebook_shows_what_cannot_be_trained(points):
     X, y, ids = points
-    from sklearn.neighbors import KNeighborsClassifier
-
     clf = wrapped(KNeighborsClassifier(10)).fit(X, y, ids=ids)
     mine = [i for i in ids if clf.partition_.locate([i])[0][0] == 1]
     with pytest.warns(RuntimeWarning, match="Shard 1 cannot be trained"):

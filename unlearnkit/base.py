@@ -40,11 +40,17 @@ def delegated(tags: Tags, model: Any) -> Tags:
     if not isinstance(model, BaseEstimator):
         return tags
     own = get_tags(model)
-    # What the core would let through to the model, the model need not take: so a pipeline with an imputer somewhere.
-    tags.input_tags.allow_nan &= own.input_tags.allow_nan
     tags.input_tags.positive_only = own.input_tags.positive_only
     tags.target_tags.positive_only = own.target_tags.positive_only
     tags.non_deterministic = own.non_deterministic
+    return tags
+
+
+def delegated_of_kind(tags: Tags, model: Any) -> Tags:
+    """The same for tags that scikit-learn's mixins give to classifiers or regressors alone."""
+    if not isinstance(model, BaseEstimator):
+        return tags
+    own = get_tags(model)
     if tags.classifier_tags is not None and own.classifier_tags is not None:
         tags.classifier_tags.poor_score = own.classifier_tags.poor_score
         tags.classifier_tags.multi_class = own.classifier_tags.multi_class
@@ -77,6 +83,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
     __metadata_request__fit = {"ids": True}  # noqa: RUF012
     __metadata_request__partial_fit = {"ids": True}  # noqa: RUF012
     _task: Task
+    _ensemble: SisaEnsemble
 
     def __init__(
         self,

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 
 from unlearnkit import adapters
-from unlearnkit.base import SISAModel, has_probabilities
+from unlearnkit.base import SISAModel, delegated_of_kind, has_probabilities
 from unlearnkit.bundle import open_bundle
 from unlearnkit.store import Store, as_store
 from unlearnkit.typing import AnyArray, FloatArray, Task
@@ -77,6 +78,9 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
 
     _task: Task = "classification"
 
+    def __sklearn_tags__(self) -> Tags:
+        return delegated_of_kind(super().__sklearn_tags__(), self._model())
+
     def predict(self, X: Any) -> AnyArray:
         """The likeliest class of each row.
 
@@ -95,7 +99,8 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         """
         shares, labels = self._answers(X)
         assert labels is not None
-        return labels[shares.argmax(axis=1)]
+        likeliest: AnyArray = labels[shares.argmax(axis=1)]
+        return likeliest
 
     @available_if(has_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> FloatArray:
@@ -131,6 +136,9 @@ class SISARegressor(RegressorMixin, SISAModel):  # type: ignore[misc]  # scikit-
     """
 
     _task: Task = "regression"
+
+    def __sklearn_tags__(self) -> Tags:
+        return delegated_of_kind(super().__sklearn_tags__(), self._model())
 
     def predict(self, X: Any) -> FloatArray:
         """The aggregated prediction for each row.

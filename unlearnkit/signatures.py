@@ -6,16 +6,24 @@ scikit-learn's tools ask the signature of ``fit`` whether a model takes weights,
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import update_wrapper, wraps
+from functools import wraps
 from inspect import signature
 from types import MethodType
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 WEIGHT = "sample_weight"
 
 
-def weights_if(takes: Callable[[Any], bool]) -> Callable[[Method], Method]:
+class Decorator(Protocol):
+    """What gives back a method of the type that it is given."""
+
+    def __call__(self, method: Method, /) -> Method:
+        """Give it back."""
+        ...
+
+
+def weights_if(takes: Callable[[Any], bool]) -> Decorator:
     """Leave `sample_weight` out of the signature of a method of those objects of which `takes` says no.
 
     What is passed all the same reaches the method, which knows best how to refuse it.
@@ -29,7 +37,11 @@ def weights_if(takes: Callable[[Any], bool]) -> Callable[[Method], Method]:
     >>> list(signature(Model().fit).parameters), list(signature(Model.fit).parameters)
     (['X'], ['self', 'X', 'sample_weight'])
     """
-    return lambda method: cast("Method", _Narrowed(method, takes))
+
+    def narrow(method: Method) -> Method:
+        return cast("Method", _Narrowed(method, takes))
+
+    return narrow
 
 
 class _Narrowed:
@@ -38,7 +50,7 @@ class _Narrowed:
     def __init__(self, method: Callable[..., Any], takes: Callable[[Any], bool]) -> None:
         self.method = method
         self.takes = takes
-        update_wrapper(self, method)
+        self.__doc__ = method.__doc__
 
     def __get__(self, instance: Any, owner: type | None = None) -> Callable[..., Any]:
         if instance is None:

@@ -93,9 +93,9 @@ class Harness:
         kinds = {f"{phase}: {point.kind}" for phase in phases for point in self.points(phase, (0.0,))}
         return {"kinds": sorted(kinds), "findings": []}
 
-    def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None):
-        """Kill a child at the points of a phase, and judge after each."""
-        everything = self.points(phase, repeats)
+    def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None, about=""):
+        """Kill a child at the points of a phase, those whose call site names `about`, and judge after each."""
+        everything = [point for point in self.points(phase, repeats) if about in point.site]
         chosen = tracing.spread(everything, most)[part[0] :: part[1]]
         report = Report(phase, self.failpoints, len(everything))
         for i, point in enumerate(chosen):

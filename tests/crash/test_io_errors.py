@@ -9,7 +9,11 @@ import pytest
 WHOLE = os.environ.get("UNLEARNKIT_CRASH") == "whole"
 PHASES = ("fit", "submit", "isolate", "purge", "repair", "drop", "readmit", "expire", "save")
 PHASES += ("arrive", "rectify", "consolidate", "refresh")
-PARTS = {"fit": 3, "isolate": 5, "purge": 3, "repair": 2, "drop": 2, "readmit": 2, "save": 3, "arrive": 2, "rectify": 4} if WHOLE else {}
+PARTS = (
+    {"fit": 3, "isolate": 5, "purge": 3, "repair": 2, "drop": 2, "readmit": 2, "save": 3, "arrive": 2, "rectify": 4}
+    if WHOLE
+    else {}
+)
 CASES = [(phase, part) for phase in PHASES for part in range(PARTS.get(phase, 1))]
 FEW = 4
 

@@ -13,7 +13,11 @@ WHOLE = os.environ.get("UNLEARNKIT_CRASH") == "whole"
 PHASES = ("fit", "submit", "isolate", "purge", "repair", "forget", "drop", "readmit", "expire", "save")
 PHASES += ("arrive", "rectify", "consolidate", "refresh")
 # Parts of about the same length, so that two workers are done at about the same time.
-PARTS = {"fit": 2, "isolate": 4, "purge": 2, "repair": 2, "forget": 6, "readmit": 2, "save": 2, "rectify": 2} if WHOLE else {}
+PARTS = (
+    {"fit": 2, "isolate": 4, "purge": 2, "repair": 2, "forget": 6, "readmit": 2, "save": 2, "rectify": 2}
+    if WHOLE
+    else {}
+)
 CASES = [(phase, part) for phase in PHASES for part in range(PARTS.get(phase, 1))]
 FEW = 4
 ENOUGH = 300
@@ -68,17 +72,17 @@ def test_failpoints_do_where_nothing_can_trace(crew, record_property, phase):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "told", "about"),
     [
-        ("acknowledge before commit", "was acknowledged as received and is lost"),
-        ("no purge on open", "not finished by the opening"),
-        ("done before trained", "StateError"),
-        ("half a rectification", "the plan is not that of the remaining records"),
-        ("half a consolidation", "schema and records are not of one moment"),
+        ("acknowledge before commit", "was acknowledged as received and is lost", ""),
+        ("no purge on open", "not finished by the opening", ""),
+        ("done before trained", "StateError", ""),
+        ("half a rectification", "the plan is not that of the remaining records", "store.apply:"),
+        ("half a consolidation", "schema and records are not of one moment", "store.apply:"),
     ],
 )
 @pytest.mark.parametrize("failpoints", [False, True])
-def test_a_store_that_is_broken_is_found_out(crew, broken, told, failpoints):
-    report = crew.ask(do="kill", broken=broken, most=60 if WHOLE else 30, failpoints=failpoints)
+def test_a_store_that_is_broken_is_found_out(crew, broken, told, about, failpoints):
+    report = crew.ask(do="kill", broken=broken, most=60 if WHOLE else 30, failpoints=failpoints, about=about)
     assert report["tried"] > 0
     assert any(told in finding for finding in report["findings"]), report["findings"]
