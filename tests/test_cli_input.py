@@ -321,6 +321,8 @@ def test_no_id_is_ever_shown(at):
         ("use n_slices=4 or fewer", "use --slices 4 or fewer"),
         ("call repair(rebuild=True) now", "call unlearnkit repair --rebuild now"),
         ("Run repair().", "Run unlearnkit repair."),
+        ("would: consolidate()", "would: unlearnkit consolidate"),
+        ("partition=BandedPartition(...) needs erasure_probability,", "--prior needs --erasure-probability,"),
         ("two\n  lines", "two lines"),
     ],
 )
@@ -332,7 +334,7 @@ def test_each_error_has_its_exit_code():
     kinds = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.UnlearnKitError)]
     found = {kind.__name__: output.code_of(kind("x")) for kind in kinds}
     others = {"TrainingError": 4, "EnvironmentChangedError": 4, "NoConstituentError": 4} | dict.fromkeys(
-        ["StateError", "StoreError", "StoreInUseError", "KeyMissingError"], 3
+        ["StateError", "StoreError", "StoreInUseError", "KeyMissingError", "PredictOnlyError"], 3
     )
 
     assert {name: code for name, code in found.items() if code != 2} == others
