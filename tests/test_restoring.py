@@ -148,7 +148,7 @@ def test_a_whole_folder_is_not_looked_into(forgotten, monkeypatch):
     clf = load(path)
     reads = []
     monkeypatch.setattr(type(clf._ensemble.store.blobs), "get", lambda self, name: reads.append(name))
-    assert restore(clf._ensemble.store, clf._ensemble._blueprint) == 0
+    assert restore(clf._ensemble.store, clf._ensemble.blueprint) == 0
     assert reads == []
 
 

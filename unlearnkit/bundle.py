@@ -83,25 +83,24 @@ def _packed(model: SisaEnsemble, estimator: Mapping[str, Any]) -> bytes:
     """The bytes of a bundle: of one moment, in which all that was recorded is carried out."""
     store = model.store
     with store.at_rest():
-        model._sync()  # noqa: SLF001 - a bundle is the model as it stands, seen from outside
-        model._erase()  # noqa: SLF001
+        model.catch_up()
         manifest = _manifest(model, estimator)
         blobs = (store.blobs.get(name) for name in sorted(manifest.blobs))
         return pack([(MANIFEST, pack_json(manifest.to_json())), *((BLOBS, blob) for blob in blobs)])
 
 
 def _manifest(model: SisaEnsemble, estimator: Mapping[str, Any]) -> Manifest:
-    store, snapshot = model.store, model._snapshot  # noqa: SLF001
+    store, snapshot = model.store, model.snapshot
     if snapshot.all_abstain and snapshot.prior is None:
         raise NoConstituentError(
             "Every shard abstains, so a bundle could answer nothing; nothing was written. Call repair() first."
         )
-    plan, stored = model._build.plan, store.checkpoints()  # noqa: SLF001
+    plan, stored = model.plan, store.checkpoints()
     requests = store.ledger.requests(ISOLATED, PURGED, REPAIRED, REJECTED)
     last = max(requests, key=lambda request: request.sequence, default=None)
     return Manifest(
         version=importlib.metadata.version("unlearnkit"),
-        settings=model._blueprint.settings() | {"estimator": dict(estimator)},  # noqa: SLF001
+        settings=model.blueprint.settings() | {"estimator": dict(estimator)},
         states=states_of(plan, stored),
         serving=tuple(map(_serving, snapshot.constituents)),
         degraded=tuple(shard for shard, steps in enumerate(plan.shards) if missing(steps, stored)),

@@ -211,7 +211,7 @@ class SisaEnsemble(LiveModel):
         """
         self._adopt(stored_blueprint(self.store, self.config))
         with self.store.at_rest():
-            restore(self.store, self._blueprint)
+            restore(self.store, self.blueprint)
             self._build = self.store_build()
             recover(self.store, self._build.plan.keys)
             self._erase()
@@ -244,7 +244,7 @@ class SisaEnsemble(LiveModel):
             If there is one already.
         """
         with self.store.at_rest():
-            self._build = keep_whole(store, self._blueprint, self._build, self.store)
+            self._build = keep_whole(store, self.blueprint, self._build, self.store)
             self.store = store
             self._epoch = store.ledger.epoch
             self._serve()
@@ -264,6 +264,12 @@ class SisaEnsemble(LiveModel):
             self._warn(self._repair(without=frozenset(self._untrainable)))
         self._warn_of_upkeep()
         return self.receipt(sequence)
+
+    def catch_up(self) -> None:
+        """Take over what other processes have changed, and carry out all requests that were recorded."""
+        with self.store.at_rest():
+            self._sync()
+            self._erase()
 
     def _erase(self) -> None:
         """Isolate and purge all that was received: from here on nothing served or stored was influenced by it."""
@@ -286,7 +292,7 @@ class SisaEnsemble(LiveModel):
 
     @property
     def _editor(self) -> Editor:
-        return Editor(self.store, self._blueprint)
+        return Editor(self.store, self.blueprint)
 
     def partial_fit(
         self,

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from unlearnkit import adapters
 from unlearnkit.base import SISAModel, delegated_of_kind, has_probabilities
 from unlearnkit.bundle import open_bundle
+from unlearnkit.partition import BandedPartition
 from unlearnkit.store import Store, as_store
 from unlearnkit.typing import AnyArray, FloatArray, Task
 
@@ -241,8 +242,15 @@ def _unopened(settings: Mapping[str, Any], estimator: Any, store: Any) -> SISACl
         n_shards=settings["n_shards"],
         n_slices=settings["n_slices"],
         aggregation=own.aggregation if own is not None else settings["aggregation"],
+        partition=_prior(settings),
         adapter=remembered["adapter"],
         store=store,
         when_isolated=settings["when_isolated"],
         random_state=settings["random_state"],
     )
+
+
+def _prior(settings: Mapping[str, Any]) -> BandedPartition | None:
+    """The option ``partition=`` without its secret, which is kept elsewhere."""
+    known = settings["bands"]
+    return None if known is None else BandedPartition(dict(known[1]), shards=known[0])

@@ -31,7 +31,7 @@ from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import Context, PlannedStep, missing, numbered
+from unlearnkit.plan import Context, Plan, PlannedStep, missing, numbered
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.records import MemoryRecords, Place, Records
@@ -122,7 +122,8 @@ class LiveModel:
         self._context = known.context
 
     @property
-    def _blueprint(self) -> Blueprint:
+    def blueprint(self) -> Blueprint:
+        """What the model is built to."""
         return Blueprint(self.config, self.schema, self.partition, self._context)
 
     @property
@@ -131,7 +132,7 @@ class LiveModel:
 
     @property
     def _eraser(self) -> Eraser:
-        return Eraser(self.store, self._blueprint)
+        return Eraser(self.store, self.blueprint)
 
     @property
     def _untrainable(self) -> dict[int, str]:
@@ -192,7 +193,7 @@ class LiveModel:
             return
         with self._swap:
             self._snapshot, damaged = snapshot_of(
-                self._learner, self._blueprint, self.store, self._build, getattr(self, "_snapshot", None)
+                self._learner, self.blueprint, self.store, self._build, getattr(self, "_snapshot", None)
             )
         if damaged is not None:
             raise damaged
@@ -259,6 +260,16 @@ class LiveModel:
         shard, r = place
         facts = self._build.records.facts(shard)
         return shard, numbered(facts, r, self.config.n_slices)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What predictions are made from now."""
+        return self._snapshot
+
+    @property
+    def plan(self) -> Plan:
+        """The steps that the model consists of now."""
+        return self._build.plan
 
     @property
     def constituents(self) -> list[Any]:
@@ -342,5 +353,5 @@ class LiveModel:
                 raise StoreInUseError(
                     "A request changed the store while it was verified; nothing is wrong with it. Verify again."
                 ) from error
-        report = compare(self._blueprint, own.plan.of_shards(chosen), stored, damaged, theirs)
+        report = compare(self.blueprint, own.plan.of_shards(chosen), stored, damaged, theirs)
         return replace(report, exact=report.exact and not forgotten, forgotten_rows=forgotten, shards=chosen)
