@@ -82,7 +82,7 @@ CLASSIFIERS: dict[str, Factory] = {
     "HistGradientBoosting": lambda: HistGradientBoostingClassifier(learning_rate=0.5, max_iter=20, min_samples_leaf=5),
     "LogisticRegression": lambda: LogisticRegression(max_iter=200),
     "SGD": lambda: SGDClassifier(random_state=0),
-    "MLP": lambda: MLPClassifier((16,), learning_rate_init=0.05, max_iter=60, random_state=0),
+    "MLP": lambda: MLPClassifier(hidden_layer_sizes=(16,), learning_rate_init=0.05, max_iter=60, random_state=0),
     # Some checks have shards of one row, which has no second neighbour.
     "KNeighbors": lambda: KNeighborsClassifier(1),
     "SVC": SVC,
@@ -110,7 +110,7 @@ REGRESSORS: dict[str, Factory] = {
     "Ridge": Ridge,
     "Gamma": GammaRegressor,
     "SGD": lambda: SGDRegressor(random_state=0),
-    "MLP": lambda: MLPRegressor((16,), learning_rate_init=0.05, max_iter=60, random_state=0),
+    "MLP": lambda: MLPRegressor(hidden_layer_sizes=(16,), learning_rate_init=0.05, max_iter=60, random_state=0),
     "KNeighbors": lambda: KNeighborsRegressor(1),
     "SVR": SVR,
     "scaler, Ridge": lambda: make_pipeline(StandardScaler(), Ridge()),

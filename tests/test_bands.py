@@ -79,6 +79,20 @@ def test_slices_of_a_shard_have_equally_many_people_and_the_likeliest_come_last(
         assert all(a <= b for a, b in zip(highest, lowest[1:], strict=False))
 
 
+def test_shards_of_people_are_alike_and_their_likeliest_come_last():
+    n = 60_000
+    probability, items = people(n), encode_as(list(range(n)), "int")
+    partition = BandedPartition(PRIOR, SECRET, "people").bind(4, 3, 0)
+    place = partition.place(items, probability)
+    assert (place.shard == HashPartition(SECRET).bind(4, 3, 0).place(items).shard).all()
+    assert (abs(np.histogram2d(place.shard, place.slice, bins=(4, 3))[0] - n / 12) < 0.05 * n / 12).all()
+    highest = [probability[place.slice == r].max() for r in range(3)]
+    lowest = [probability[place.slice == r].min() for r in range(3)]
+    assert all(a <= b for a, b in zip(highest, lowest[1:], strict=False))
+    # An id alone tells its shard.
+    assert all(partition.shards_of([items[i]]) == [place.shard[i]] for i in range(50))
+
+
 def test_positions_in_a_band_are_uniform():
     bands = Bands.of(PRIOR)
     n = 40_000
@@ -193,6 +207,12 @@ def where(request, tmp_path):
     return None if request.param == "memory" else tmp_path / "a.sisa"
 
 
+@pytest.fixture(params=["erasures", "people"])
+def banded(request):
+    """Both ways to make shards of people."""
+    return BandedPartition(PRIOR, shards=request.param)
+
+
 def new(where=None, partition=None, **options):
     partition = BandedPartition(PRIOR) if partition is None else partition
     known = {"n_shards": 3, "n_slices": 2, "random_state": 0} | options
@@ -208,9 +228,9 @@ def same(model, other, X):
     return model.model_digest_ == other.model_digest_ and np.array_equal(model.predict_proba(X), other.predict_proba(X))
 
 
-def test_forgetting_with_bands_is_exact(data, where):
+def test_forgetting_with_bands_is_exact(data, where, banded):
     X, _, ids, _ = data
-    clf = new(where).fit(**part(data, slice(0, 90))).partial_fit(**part(data, slice(90, 120)))
+    clf = new(where, banded).fit(**part(data, slice(0, 90))).partial_fit(**part(data, slice(90, 120)))
     gone = np.unique(ids)[[3, 17, 40]]
     receipt = clf.forget(gone)
     assert receipt.n_records == 6
@@ -223,28 +243,32 @@ def test_forgetting_with_bands_is_exact(data, where):
     assert same(clf, clf.pinned().fit(**part(data, kept)), X)
     if where:
         again = load(where)
-        assert again.partition_.bands == clf.partition_.bands == Bands.of(PRIOR)
+        assert again.partition_.bands == clf.partition_.bands == Bands.of(PRIOR, banded.shards)
         assert again.forget(ids[0]).n_records == int((ids == ids[0]).sum())
         assert again.verify().exact
 
 
-def test_a_rectified_record_stays_in_its_band(data, where):
-    X, y, ids, _ = data
-    clf = new(where).fit(**part(data, slice(0, 90))).partial_fit(**part(data, slice(90, 120)))
-    place = clf.partition_.locate(ids[:1])
-    clf.rectify(X[:2] + 5, y[:2], ids=ids[[0, 0]])
-    assert clf.partition_.locate(ids[:1]) == place
-    clf.consolidate()
-    assert clf.partition_.locate(ids[:1]) == place
-    changed = tuple(column.copy() for column in data)
-    old = np.flatnonzero(ids == ids[0])
-    changed[0][old], changed[1][old] = X[:2] + 5, y[:2]
-    assert same(clf, clf.pinned().fit(**part(changed, slice(None))), X)
-
-
-def test_an_id_whose_probability_has_changed_is_forgotten_whole(data, where):
+def test_rectified_records_stay_in_their_bands(data, where, banded):
     X, y, ids, probability = data
-    clf = new(where).fit(**part(data, slice(0, 90)))
+    clf = new(where, banded).fit(**part(data, slice(0, 90))).partial_fit(**part(data, slice(90, 120)))
+    # The likeliest to leave: what rectify takes for granted of nobody.
+    chosen = np.unique(ids[probability == 0.4])
+    places = clf.partition_.locate(chosen)
+    rows = np.array([np.flatnonzero(ids == i)[0] for i in chosen])
+    clf.rectify(X[rows] + 5, y[rows], ids=chosen)
+    assert clf.partition_.locate(chosen) == places
+    clf.consolidate()
+    others = ~np.isin(ids, chosen)
+    kept = np.r_[np.flatnonzero(others), rows]
+    changed = X + 5 * ~others[:, None], y, ids, probability
+    twin = clf.pinned().fit(**part(changed, kept))
+    assert same(clf, twin, X)
+    assert clf.partition_.locate(chosen) == twin.partition_.locate(chosen)
+
+
+def test_an_id_whose_probability_has_changed_is_forgotten_whole(data, where, banded):
+    X, y, ids, probability = data
+    clf = new(where, banded).fit(**part(data, slice(0, 90)))
     chosen = ids[0]
     other = 0.4 if probability[0] < 0.4 else 0.01
     clf.partial_fit(X[:3] + 9, y[:3], ids=[chosen] * 3, erasure_probability=other)
@@ -253,17 +277,17 @@ def test_an_id_whose_probability_has_changed_is_forgotten_whole(data, where):
     assert same(clf, clf.pinned().fit(**part(data, kept)), X)
 
 
-def test_the_probability_is_given_always_or_never(data, where):
+def test_the_probability_is_given_always_or_never(data, where, banded):
     X, y, ids, probability = data
     with pytest.raises(DataError, match="needs erasure_probability"):
-        new(where).fit(X, y, ids=ids)
+        new(where, banded).fit(X, y, ids=ids)
     with pytest.raises(ParameterError, match="Leave it out"):
         SISAClassifier(GaussianNB()).fit(X, y, ids=ids, erasure_probability=probability)
     mixed = probability.copy()
     mixed[0] = 0.4 if probability[0] < 0.4 else 0.01
     with pytest.raises(DataError, match="1 ids have rows of several"):
-        new(where).fit(X, y, ids=ids, erasure_probability=mixed)
-    clf = new(where).fit(X, y, ids=ids, erasure_probability=probability)
+        new(where, banded).fit(X, y, ids=ids, erasure_probability=mixed)
+    clf = new(where, banded).fit(X, y, ids=ids, erasure_probability=probability)
     before = clf.model_digest_, clf._ensemble.store.ledger.epoch
     with pytest.raises(DataError, match="needs erasure_probability"):
         clf.partial_fit(X[:2], y[:2], ids=ids[:2])
@@ -285,6 +309,8 @@ def test_another_prior_is_another_model(data, tmp_path):
     new(path).fit(**part(data, slice(0, 90)))
     with pytest.raises(StoreInUseError, match="partition"):
         new(path, BandedPartition(COUNTRIES)).fit(**part(data, slice(0, 90)))
+    with pytest.raises(StoreInUseError, match="partition"):
+        new(path, BandedPartition(PRIOR, shards="people")).fit(**part(data, slice(0, 90)))
     assert new(path).fit(**part(data, slice(0, 90))).verify().exact
 
 

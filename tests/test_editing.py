@@ -259,6 +259,7 @@ def test_rows_of_forgotten_ids(data, where, forgotten):
     later = np.arange(80) >= 60
     later &= ~np.isin(ids, known) if forgotten == "drop" else True
     assert same(clf, clf.pinned().fit(**part(data, first)).partial_fit(**part(data, later)), X)
+    assert clf.verify().forgotten_rows == 0
     receipt = clf.forget(known)
     assert (receipt.n_records > 0) == (forgotten == "readmit")
     assert receipt.already_forgotten == (len(known) if forgotten == "drop" else 0)

@@ -159,7 +159,8 @@ class Life(RuleBasedStateMachine):
 
     def draw(self, seed: int, n: int, ids: Any = None) -> list[int]:
         """New rows under the schema as it is now."""
-        rng = np.random.default_rng(seed)
+        # Never the same rows twice: after an interruption they would be taken for the same call again.
+        rng = np.random.default_rng([seed, len(self.events)])
         labels = LABELS if self.model is None else self.model.classes_
         X = np.round(rng.normal(size=(n, 2)), 6)
         if self.table.X and rng.random() < 0.3:

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -94,8 +95,8 @@ class Harness:
         return {"kinds": sorted(kinds), "findings": []}
 
     def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None, about=""):
-        """Kill a child at the points of a phase, those whose call site names `about`, and judge after each."""
-        everything = [point for point in self.points(phase, repeats) if about in point.site]
+        """Kill a child at the points of a phase whose call site matches `about`, and judge after each."""
+        everything = [point for point in self.points(phase, repeats) if re.search(about, point.site)]
         chosen = tracing.spread(everything, most)[part[0] :: part[1]]
         report = Report(phase, self.failpoints, len(everything))
         for i, point in enumerate(chosen):
