@@ -394,7 +394,6 @@ def test_what_comes_along_is_found(value, part):
         Weights,
         MEAN,
     ],
-    ids=repr,
 )
 def test_what_comes_along_unfitted_is_not(value):
     """Estimators that a clone reaches come back unfitted; arrays that are parameters may be the user's constants."""
