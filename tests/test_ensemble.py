@@ -888,3 +888,27 @@ def test_receipts_are_plain_values(model, data):
     receipt = model.forget(ids[:2])
     assert json.loads(receipt.to_json())["n_ids"] == 2
     assert model.receipt(1) == receipt
+
+
+def test_records_arrive_in_another_environment_and_are_learned_by_a_rebuild(elsewhere, data):
+    X, y, _ = data
+    with pytest.raises(EnvironmentChangedError, match=r"were added.*repair\(rebuild=True\)"):
+        elsewhere.partial_fit(X[:9] + 1, y[:9], ids=np.arange(9000, 9009))
+    assert elsewhere.degraded_shards
+    elsewhere.repair(rebuild=True)
+    assert elsewhere.degraded_shards == ()
+    assert elsewhere.verify().exact
+
+
+def test_consolidating_in_another_environment_trains_on_from_nothing_of_the_old_one(elsewhere, data):
+    X, y, _ = data
+    with pytest.raises(EnvironmentChangedError):
+        elsewhere.partial_fit(X[:9] + 1, y[:9], ids=np.arange(9000, 9009))
+    elsewhere.consolidate()
+    assert elsewhere.degraded_shards == ()
+    report = elsewhere.verify()
+    assert report.exact
+    current = elsewhere.config.environment_digest
+    stored = elsewhere.store.checkpoints()
+    touched = {s for s, _ in elsewhere.partition.locate(list(range(9000, 9009)))}
+    assert all(stored[step.key].environment == current for step in elsewhere.plan if step.shard in touched)

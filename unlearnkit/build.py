@@ -64,6 +64,7 @@ class Builder:
         store: Store,
         on_step: Callable[[TrainedStep, bool], None],
         without: frozenset[int] = frozenset(),
+        anew: frozenset[str] = frozenset(),
     ) -> dict[int, TrainingError]:
         """Train the missing steps and keep each under its key.
 
@@ -75,6 +76,8 @@ class Builder:
             Called with each trained step and whether it was kept, after it is durable.
         without : frozenset of int
             Shards to leave alone.
+        anew : frozenset of str
+            Keys of steps to train though they are stored.
 
         Returns
         -------
@@ -86,7 +89,7 @@ class Builder:
         EnvironmentChangedError
             If a step would go on from a state of another environment. Nothing was trained.
         """
-        stored = store.checkpoints()
+        stored = {key: c for key, c in store.checkpoints().items() if key not in anew}
         due = [m for s, steps in enumerate(build.plan.shards) if s not in without and (m := missing(steps, stored))]
         for steps in due:
             self._refuse_foreign(steps[0], stored)

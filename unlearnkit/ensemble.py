@@ -145,10 +145,15 @@ class SisaEnsemble(LiveModel):
         return PackedBase(learner.pack_base(base, self.schema.n_features, self.schema.labels))
 
     def _train(
-        self, label: str, build: Build, without: Collection[int] = (), builder: Builder | None = None
+        self,
+        label: str,
+        build: Build,
+        without: Collection[int] = (),
+        builder: Builder | None = None,
+        anew: frozenset[str] = frozenset(),
     ) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
-        stored = self.store.checkpoints()
+        stored = self.store.checkpoints().keys() - anew
         due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
         if due and self.store.durable:
             self.store.begin_training(self.config.environment_digest, self.config.environment)
@@ -159,7 +164,8 @@ class SisaEnsemble(LiveModel):
                 if kept:
                     notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
-            return (builder or self._builder).build(build, self.store, on_step, frozenset(without)) if due else {}
+            own = builder or self._builder
+            return own.build(build, self.store, on_step, frozenset(without), anew) if due else {}
 
     def _warn(self, failures: Mapping[int, TrainingError]) -> None:
         for shard, error in failures.items():
@@ -320,7 +326,10 @@ class SisaEnsemble(LiveModel):
                         break
                     self.store.apply(edited.change)
                     self._hold(edited.build)
-        self._warn(self._repair())
+        try:
+            self._warn(self._repair())
+        except EnvironmentChangedError as error:
+            raise EnvironmentChangedError(f"The records were added, and are not learned yet. {error}") from error
         self._warn_of_upkeep()
 
     def _arrival(self) -> Arrival:
@@ -383,9 +392,13 @@ class SisaEnsemble(LiveModel):
             editor, edited = self._editor.consolidated(old, refresh_schema=refresh_schema)
             both = old.plan.keys | edited.build.plan.keys
             self.store.replan(both)
-        labels = editor.blueprint.schema.labels
+        builder = replace(self._builder, labels=editor.blueprint.schema.labels)
+        # What another environment has made is no start for what comes after it.
+        stored = self.store.checkpoints()
+        foreign = [steps for steps in edited.build.plan.shards if self._is_foreign(steps, stored)]
+        anew = frozenset(step.key for steps in foreign for step in steps)
         try:
-            failures = self._train("Consolidating", edited.build, builder=replace(self._builder, labels=labels))
+            failures = self._train("Consolidating", edited.build, builder=builder, anew=anew)
         except BaseException:
             with self.store.at_rest():
                 if self.store.ledger.keys() == both:

@@ -20,7 +20,7 @@ from unlearnkit.files import read
 if TYPE_CHECKING:
     from unlearnkit.typing import AnyArray
 
-_LOG_HEADER, _FRAME_HEADER, _INDEX_HEADER = 32, 24, 48
+_LOG_HEADER, _FRAME_HEADER, _INDEX_HEADER, _BACKFILLED = 32, 24, 48, 4
 _MAGIC = 0x377F0682
 _ATTEMPTS = 5
 _MASK = 0xFFFFFFFF
@@ -48,9 +48,10 @@ def lost_frames(database: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What the index says about the log: how many frames, its salts, and the checksum of the last frame."""
+    """What the index says about the log: how many frames, how many of them are in the file, salts, last checksum."""
 
     frames: int
+    backfilled: int
     salts: bytes
     last: tuple[int, int]
 
@@ -58,21 +59,25 @@ class _Index:
         """Whether all of these frames are in the log; what is behind them was never committed."""
         if self.frames == 0:
             return True
+        if not log:
+            # The last to close takes it away once all is in the file, and may not get as far as the index.
+            return self.frames <= self.backfilled
         return log[16:24] == self.salts and self.frames <= len(sums) and sums[self.frames - 1] == self.last
 
 
 def _index(database: Path) -> _Index | None:
     """What the index says; None if there is none that is whole."""
-    data = (read(database.with_name(database.name + "-shm")) or b"")[: 2 * _INDEX_HEADER]
-    header, copy = data[:_INDEX_HEADER], data[_INDEX_HEADER:]
-    if len(copy) < _INDEX_HEADER or header != copy or not header[12]:
+    data = (read(database.with_name(database.name + "-shm")) or b"")[: 2 * _INDEX_HEADER + _BACKFILLED]
+    header, copy = data[:_INDEX_HEADER], data[_INDEX_HEADER : 2 * _INDEX_HEADER]
+    if len(data) < 2 * _INDEX_HEADER + _BACKFILLED or header != copy or not header[12]:
         return None
     words = struct.unpack("=12I", header)
     a = b = 0
     for x, y in zip(words[:10:2], words[1:10:2], strict=True):
         a = (a + x + b) & _MASK
         b = (b + y + a) & _MASK
-    return _Index(words[4], header[32:40], (words[6], words[7])) if (a, b) == words[10:] else None
+    (backfilled,) = struct.unpack("=I", data[2 * _INDEX_HEADER :])
+    return _Index(words[4], backfilled, header[32:40], (words[6], words[7])) if (a, b) == words[10:] else None
 
 
 def _sums(log: bytes) -> list[tuple[int, int]]:
