@@ -1,212 +1,34 @@
-"""What classifier and regressor have in common: options, life and looks of a fitted model."""
+"""What classifier and regressor have in common: the life of a model."""
 
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Collection, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone
-from sklearn.utils import Tags, get_tags
-from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
+from sklearn.utils.validation import validate_data
 
 from unlearnkit import adapters, aggregation, bundle
-from unlearnkit.config import Config
-from unlearnkit.containers import column, native, take_ids
+from unlearnkit.containers import column
 from unlearnkit.ensemble import SisaEnsemble
-from unlearnkit.environment import environment
-from unlearnkit.errors import AdapterError, CapabilityError, CodeNeededError, DataError, ParameterError, UnlearnKitError
+from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, UnlearnKitError
+from unlearnkit.fitted import FittedModel, native_data
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
-from unlearnkit.notebook import NotebookView
-from unlearnkit.partition import HashPartition, Partition, Placing
-from unlearnkit.receipts import Estimate, Receipt, VerifyReport
-from unlearnkit.schema import Schema
+from unlearnkit.options import AUTO, takes_weights
+from unlearnkit.receipts import Receipt
 from unlearnkit.signatures import weights_if
 from unlearnkit.store import Store, as_store
-from unlearnkit.typing import Aggregate, AnyArray, FloatArray, Task
-from unlearnkit.validation import is_sparse
-
-AUTO = "auto"
 
 
-def delegated(tags: Tags, model: Any) -> Tags:
-    """The tags with what the wrapped model says of itself, if it is one of scikit-learn's kind."""
-    if not isinstance(model, BaseEstimator):
-        return tags
-    own = get_tags(model)
-    tags.input_tags.positive_only = own.input_tags.positive_only
-    tags.target_tags.positive_only = own.target_tags.positive_only
-    tags.non_deterministic = own.non_deterministic
-    return tags
-
-
-def delegated_of_kind(tags: Tags, model: Any) -> Tags:
-    """The same for tags that scikit-learn's mixins give to classifiers or regressors alone."""
-    if not isinstance(model, BaseEstimator):
-        return tags
-    own = get_tags(model)
-    if tags.classifier_tags is not None and own.classifier_tags is not None:
-        tags.classifier_tags.poor_score = own.classifier_tags.poor_score
-        tags.classifier_tags.multi_class = own.classifier_tags.multi_class
-    if tags.regressor_tags is not None and own.regressor_tags is not None:
-        tags.regressor_tags.poor_score = own.regressor_tags.poor_score
-    return tags
-
-
-def has_probabilities(model: SISAModel) -> bool:
-    """Whether the wrapped model gives class probabilities."""
-    try:
-        return bool(model._learner().capabilities.probabilities)  # noqa: SLF001
-    except CodeNeededError:
-        # Nobody knows; who asks for them is told what is missing.
-        return True
-
-
-def takes_weights(model: SISAModel) -> bool:
-    """Whether the wrapped model takes sample weights; yes where nobody knows: `fit` says what is missing."""
-    try:
-        return model._learner().capabilities.sample_weight  # noqa: SLF001
-    except UnlearnKitError:
-        return True
-
-
-class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class SISAModel(FittedModel):
     """What classifier and regressor share."""
 
     # scikit-learn looks for them by these names.
     __metadata_request__fit = {"ids": True}  # noqa: RUF012
     __metadata_request__partial_fit = {"ids": True}  # noqa: RUF012
-    _task: Task
-    _ensemble: SisaEnsemble
-
-    def __init__(
-        self,
-        estimator: Any = None,
-        *,
-        n_shards: int = 5,
-        n_slices: int | str = AUTO,
-        aggregation: str | Aggregate = AUTO,
-        partition: Placing | None = None,
-        schema: Schema | None = None,
-        adapter: str | None = None,
-        base: Any = None,
-        store: str | os.PathLike[str] | Store | None = None,
-        when_isolated: str = "raise",
-        n_jobs: int | None = None,
-        random_state: int | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.estimator = estimator
-        self.n_shards = n_shards
-        self.n_slices = n_slices
-        self.aggregation = aggregation
-        self.partition = partition
-        self.schema = schema
-        self.adapter = adapter
-        self.base = base
-        self.store = store
-        self.when_isolated = when_isolated
-        self.n_jobs = n_jobs
-        self.random_state = random_state
-        self.verbose = verbose
-
-    # -- configuration -------------------------------------------------------------------------------------------
-
-    def _model(self) -> Any:
-        """The wrapped model: the one given, or a decision tree."""
-        if self.estimator is not None:
-            return self.estimator
-        from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-        return DecisionTreeClassifier() if self._task == "classification" else DecisionTreeRegressor()
-
-    def _learner(self) -> Learner[Any]:
-        if self.__sklearn_is_fitted__():
-            return self._ensemble.learner
-        return adapters.resolve(self._model(), self.adapter)
-
-    def _config(self, learner: Learner[Any]) -> Config:
-        capabilities, name = learner.capabilities, type(self._model()).__name__
-        if capabilities.task != self._task:
-            other = "SISARegressor" if capabilities.task == "regression" else "SISAClassifier"
-            raise ParameterError(f"{name} is for {capabilities.task}; nothing was changed. Use {other}, or wrap().")
-        _check_count("n_shards", self.n_shards)
-        if self.when_isolated not in ("raise", "prior"):
-            raise ParameterError(f'when_isolated={self.when_isolated!r} is neither "raise" nor "prior".')
-        given: Any = self.random_state
-        if given is not None and not isinstance(given, Integral):
-            raise ParameterError(
-                f"random_state is a {type(given).__name__}, which changes with use; nothing was changed. "
-                "Give an int or None."
-            )
-        seed = secrets.randbits(31) if given is None else int(given)
-        return Config(
-            name=name,
-            n_shards=int(self.n_shards),
-            n_slices=self._resolved_slices(learner, name),
-            aggregation=aggregation.choose(self.aggregation, capabilities),
-            partition=HashPartition() if self.partition is None else self.partition,
-            schema=self.schema,
-            when_isolated=self.when_isolated,
-            seed=seed,
-            random_state=None if given is None else seed,
-            n_jobs=self.n_jobs,
-            verbose=int(self.verbose),
-            environment=environment(self._model(), learner),
-            base=self.base,
-            estimator=self._remembered(),
-        )
-
-    def _remembered(self) -> dict[str, Any]:
-        """How a store remembers this estimator."""
-        return {} if self.store is None else self._described()
-
-    def _described(self) -> dict[str, Any]:
-        """The estimator in plain values."""
-        from unlearnkit import models
-        from unlearnkit.fingerprints import refuse_unimportable
-
-        # What has no importable name could never be matched again.
-        refuse_unimportable(self._model())
-        refuse_unimportable(self.aggregation)
-        return {"task": self._task, "adapter": self.adapter, "model": models.describe(self._model())}
-
-    def _resolved_slices(self, learner: Learner[Any], name: str) -> int:
-        capabilities, asked = learner.capabilities, self.n_slices
-        limit = capabilities.max_slices if capabilities.resumable else 1
-        if asked == AUTO:
-            return min(capabilities.recommended_slices, limit or capabilities.recommended_slices)
-        count = _check_count("n_slices", asked)
-        if limit is not None and count > limit:
-            reason = f", because {capabilities.why_limited}" if capabilities.why_limited else ""
-            raise CapabilityError(
-                f"n_slices={count} is too many: {name} takes at most {limit}{reason}. Nothing was changed; "
-                f"use n_slices={limit} or fewer, and more shards instead."
-            )
-        return count
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_ensemble")
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        try:
-            capabilities = self._learner().capabilities
-        except UnlearnKitError:
-            # Without its plugin nothing is known of the model; fit says so.
-            return tags
-        tags.input_tags.sparse = capabilities.sparse
-        tags.input_tags.allow_nan = capabilities.missing_values
-        tags.input_tags.categorical = capabilities.categorical
-        return delegated(tags, self._model())
-
-    # -- life ----------------------------------------------------------------------------------------------------
 
     @weights_if(takes_weights)
     def fit(
@@ -268,7 +90,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         -----
         With a store, a fit that was cut short goes on where it stopped: call it again with the same data, or `load`.
         """
-        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
+        X, y, sample_weight, ids = native_data(X, y, sample_weight, ids)
         return self._first_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
 
     def _first_fit(self, X: Any, y: Any, sample_weight: Any, **options: Any) -> Self:
@@ -346,7 +168,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         >>> clf.partial_fit(X[1::2], y[1::2]).forget(149).n_records
         1
         """
-        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
+        X, y, sample_weight, ids = native_data(X, y, sample_weight, ids)
         if not self.__sklearn_is_fitted__():
             given = {"ids": ids, "probability": erasure_probability, "forgotten": forgotten, "classes": classes}
             return self._first_fit(X, y, sample_weight, **given)
@@ -490,7 +312,7 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
         ('rectification', 1)
         """
         ensemble = self._current()
-        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
+        X, y, sample_weight, ids = native_data(X, y, sample_weight, ids)
         self._check_features(X)
         return ensemble.rectify(X, y, sample_weight, ids=ids, repair=repair)
 
@@ -540,39 +362,6 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
             If library versions or the processor have changed since; nothing was trained.
         """
         return self._current().repair(rebuild=rebuild)
-
-    # -- look ----------------------------------------------------------------------------------------------------
-
-    def verify(
-        self,
-        X: Any = None,
-        y: Any = None,
-        sample_weight: Any = None,
-        *,
-        ids: Any = None,
-        erasure_probability: Any = None,
-        shards: Collection[int] | None = None,
-    ) -> VerifyReport:
-        """Rebuild the model in an empty store and compare every stored state, byte for byte.
-
-        Parameters
-        ----------
-        X, y, sample_weight, ids, erasure_probability
-            All records to rebuild from, as for `fit`; None: those that the model keeps.
-        shards : collection of int or None
-            Check these shards only; None: all.
-
-        Returns
-        -------
-        VerifyReport
-            ``report.exact``, ``report.differing``.
-        """
-        X, y, sample_weight, ids = _native(X, y, sample_weight, ids)
-        return self._current().verify(X, y, sample_weight, ids=ids, probability=erasure_probability, shards=shards)
-
-    def receipts(self) -> tuple[Receipt, ...]:
-        """The receipts of all requests, oldest first."""
-        return self._current().receipts()
 
     def save(self, path: str | os.PathLike[str]) -> Self:
         """Write a model that was kept in memory as a store, and go on with it there.
@@ -665,135 +454,6 @@ class SISAModel(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-le
             )
         return self._described()
 
-    def estimate(self, ids: Any) -> Estimate:
-        """What forgetting these ids would cost. A dry run: nothing is changed.
-
-        Parameters
-        ----------
-        ids : id or array-like of ids
-
-        Returns
-        -------
-        Estimate
-
-        Raises
-        ------
-        UnknownRecordError
-            If an id is unknown or of another type.
-        """
-        return self._current().estimate(column(ids))
-
-    def pinned(self) -> Self:
-        """An unfitted clone that carries schema, seed, partition secret, bands and base.
-
-        Fitted on the records that this model has left, it gives the same bytes: ``model_digest_`` is equal. So it does
-        after `partial_fit` and `rectify`, if the same is done to it.
-        """
-        check_is_fitted(self)
-        ensemble = self._ensemble
-        twin: Self = clone(self)
-        twin.set_params(
-            n_slices=ensemble.config.n_slices,
-            partition=ensemble.partition.option,
-            schema=ensemble.schema,
-            base=ensemble.packed_base,
-            random_state=ensemble.config.seed,
-            store=None,
-        )
-        return twin
-
-    def __sklearn_clone__(self) -> Self:
-        # scikit-learn would make an unfitted copy of the base, which is of use only fitted.
-        given = self.get_params(deep=False)
-        twin = type(self)(**{k: v if k == "base" else _copied(v) for k, v in given.items()})
-        if hasattr(self, "_metadata_request"):
-            twin._metadata_request = deepcopy(self._metadata_request)  # noqa: SLF001 - its own
-        return twin
-
-    def _current(self) -> SisaEnsemble:
-        """The fitted ensemble, with the options that never change a result as they are set now."""
-        check_is_fitted(self)
-        ensemble = self._ensemble
-        ensemble.config = replace(ensemble.config, n_jobs=self.n_jobs, verbose=int(self.verbose))
-        ensemble.refresh()
-        if ensemble.schema.labels is not None:
-            self.classes_ = ensemble.schema.labels
-        return ensemble
-
-    def _check_sign(self, X: Any) -> None:
-        """Refuse negative values for a model that says of itself that it takes none."""
-        model = self._model()
-        if not isinstance(model, BaseEstimator) or not get_tags(model).input_tags.positive_only:
-            return
-        values = X if is_sparse(X) else np.asarray(X)
-        # What is no table of numbers is refused elsewhere, or is for the model to read.
-        if values.dtype.kind in "fiu" and 0 not in values.shape:
-            try:
-                check_non_negative(values, type(self).__name__)
-            except ValueError as error:
-                raise DataError(f"{error}. Nothing was changed.") from error
-
-    def _check_features(self, X: Any) -> None:
-        self._check_sign(X)
-        if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
-            try:
-                validate_data(self, X, reset=False, skip_check_array=True)
-            except ValueError as error:
-                raise DataError(f"{error}\nNothing was changed.") from error
-
-    def _answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
-        """Aggregated predictions and the class labels of the columns: another thread may change both meanwhile."""
-        ensemble, X = self._current(), native(X)
-        self._check_features(X)
-        return ensemble.answers(X)
-
-    @property
-    def schema_(self) -> Schema:
-        """What is public knowledge about the data, kept through forgets."""
-        return self._fitted().schema
-
-    @property
-    def partition_(self) -> Partition:
-        """Where records belong; ``partition_.locate(ids)`` tells."""
-        ensemble = self._fitted()
-        return replace(ensemble.partition, _found=ensemble.locate)
-
-    @property
-    def model_digest_(self) -> str:
-        """SHA-256 over schema, aggregation and every stored state: equal for equal models, whatever their history."""
-        return self._fitted().model_digest
-
-    @property
-    def degraded_shards_(self) -> tuple[int, ...]:
-        """Shards that wait for repair, or cannot be trained on the records that are left."""
-        return self._fitted().degraded_shards
-
-    @property
-    def estimators_(self) -> list[Any]:
-        """The constituents, one for each shard: the learner's state, a class code if constant, None if it abstains."""
-        return self._fitted().constituents
-
-    def _fitted(self) -> SisaEnsemble:
-        # AttributeError, so that hasattr() tells the truth about an unfitted model.
-        if not self.__sklearn_is_fitted__():
-            raise AttributeError(f"This {type(self).__name__} is not fitted yet; call fit first.")
-        return self._current()
-
-
-def _copied(value: Any) -> Any:
-    """An unfitted copy of a parameter."""
-    try:
-        return clone(value, safe=False)
-    except RuntimeError:
-        # Some models keep a copy of a list that they were given, which scikit-learn's check takes for a fault.
-        return type(value)(**deepcopy(value.get_params(deep=False)))
-
-
-def _native(X: Any, y: Any, sample_weight: Any, ids: Any) -> tuple[Any, Any, Any, Any]:
-    """Data of any library as numpy or pandas holds it, and the ids, where they are a column of it, taken out."""
-    X, ids = take_ids(X, ids)
-    return native(X), column(y), column(sample_weight), column(ids)
-
 
 def _restored(settings: Mapping[str, Any]) -> Any:
     """The wrapped model, if a store knows how to make it."""
@@ -806,10 +466,3 @@ def _restored(settings: Mapping[str, Any]) -> Any:
             "Pass what it was fitted with as load(path, estimator=)."
         )
     return models.restore(described, adapters.plugins().adapters)
-
-
-def _check_count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        auto = ' or "auto"' if name == "n_slices" else ""
-        raise ParameterError(f"{name}={value!r} is not a whole number of at least 1{auto}; nothing was changed.")
-    return int(value)

@@ -12,8 +12,9 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 
 from unlearnkit import adapters
-from unlearnkit.base import SISAModel, delegated_of_kind, has_probabilities
+from unlearnkit.base import SISAModel
 from unlearnkit.bundle import open_bundle
+from unlearnkit.options import delegated_of_kind, has_probabilities
 from unlearnkit.partition import BandedPartition
 from unlearnkit.store import Store, as_store
 from unlearnkit.typing import AnyArray, FloatArray, Task
