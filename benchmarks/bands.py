@@ -4,8 +4,8 @@ The prior of three countries of Bourtoule et al. 2021, section VIII: 77 % of peo
 3e-5, 13 % with 6e-6. K requests are drawn with these probabilities and handled as one batch. Costs are presentations of
 records, as shares of one full build; the few records that are forgotten are not subtracted.
 
-*Uniform* is `HashPartition`; *erasures* and *people* are the two ways of `BandedPartition` to make shards (sorted, of equal
-expected erasures; or alike, with only the slices in order), all by formula and by drawing requests against the
+*Uniform* is `HashPartition`; *erasures* and *people* are the two ways of `BandedPartition` to make shards (sorted, of
+equal expected erasures; or alike, with only the slices in order), all by formula and by drawing requests against the
 placement of real ids. The others are formulas of what else could be done with the same prior: sorted people cut into
 shards of equal sums of the root of p, or of equal size.
 """

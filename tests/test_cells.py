@@ -242,7 +242,9 @@ def test_no_padding_and_no_name_is_stored():
     X = frame().rename(columns={"text": "a telling name"})
     records, schema = cell_of(X, LABELS, ids=np.arange(N))
     parts = pack_cell(records, schema)
-    assert sum(dtype.itemsize for dtype, *_ in rows_only(parts["rows"]).dtype.fields.values()) == 16 + 32 + 8 + 8 + 8 + 8
+    assert (
+        sum(dtype.itemsize for dtype, *_ in rows_only(parts["rows"]).dtype.fields.values()) == 16 + 32 + 8 + 8 + 8 + 8
+    )
     assert b"a telling name" not in parts["X"]
     assert b"pandas" not in parts["X"]
     # The vocabulary is public, but which of it a cell has is not in words.

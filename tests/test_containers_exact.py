@@ -38,6 +38,10 @@ def xgboost(**params):
     return pytest.importorskip("xgboost").XGBClassifier(n_estimators=4, max_depth=3, **params)
 
 
+def catboost():
+    return pytest.importorskip("catboost").CatBoostClassifier(iterations=4, depth=3, verbose=False)
+
+
 def pipeline():
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     encoder = OneHotEncoder(handle_unknown="ignore")
@@ -48,6 +52,7 @@ def pipeline():
 MIXED = {
     "lightgbm": (lightgbm, 2),
     "xgboost": (lambda: xgboost(enable_categorical=True), 2),
+    "catboost": (catboost, 2),
     "hgb": (lambda: HistGradientBoostingClassifier(max_iter=3, min_samples_leaf=3, random_state=0), 1),
     "pipeline": (pipeline, 1),
 }
@@ -309,3 +314,33 @@ def test_an_unseen_category_is_what_the_wrapped_model_makes_of_it(name):
     assert np.array_equal(ours.predict_proba(ask), ours.predict_proba(ask.assign(city=ask["city"].astype(object))))
     bare = make().fit(X, y)
     assert np.allclose(ours.predict_proba(ask), bare.predict_proba(ask), atol=1e-6)
+
+
+@pytest.mark.parametrize("container", CONTAINERS | ORDERED)
+def test_a_history_in_a_store_is_exact_in_every_frame(container, tmp_path):
+    """Arrivals and rectifications, with the ids as a column, in whatever the frames are of."""
+    X, y = (CONTAINERS | ORDERED)[container](), mixed()[1]
+    ids = list(range(1000, 1000 + N))
+    first, later, wrong = ([lo <= i < hi for i in range(N)] for lo, hi in ((0, 80), (80, N), (40, 44)))
+    other = [not target for target in y]
+
+    def history(model, without=()):
+        def rows(chosen):
+            keep = [c and i not in without for c, i in zip(chosen, ids, strict=True)]
+            return those(X, keep), those(y, keep), those(ids, keep)
+
+        for chosen, call in ((first, model.fit), (later, model.partial_fit)):
+            part, target, own = rows(chosen)
+            call(part, target, ids=own)
+        part, _, own = rows(wrong)
+        model.rectify(part, [other[i - 1000] for i in own], ids=own)
+        return model
+
+    model = new(lightgbm, 2).set_params(store=tmp_path / "a.sisa")
+    history(model)
+    gone = (*GONE, 1041, 1090)
+    assert model.forget(gone).n_records == len(gone)
+    twin = history(model.pinned(), without=gone)
+    assert model.model_digest_ == twin.model_digest_
+    assert np.array_equal(model.predict_proba(X), twin.predict_proba(X))
+    assert model.verify().exact

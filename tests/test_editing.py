@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from unlearnkit import SISAClassifier, SISARegressor, load
 from unlearnkit.errors import (
     CapabilityError,
     DataError,
+    DataWarning,
     ForgottenRecordError,
     ParameterError,
     SchemaError,
@@ -503,3 +505,39 @@ def test_a_regressor_takes_arrivals_and_corrections(data, where):
     assert reg.model_digest_ == twin.model_digest_
     assert np.array_equal(reg.predict(X), twin.predict(X))
     assert reg.verify().exact
+
+
+def test_classes_are_those_of_the_first_call(data):
+    X, y, ids = data
+    model = new().partial_fit(X[:60], y[:60], [0, 1, 2], ids=ids[:60])
+    assert model.classes_.tolist() == [0, 1, 2]
+    model.partial_fit(X[60:70], y[60:70], [2, 1, 0], ids=ids[60:70])
+    before = model.model_digest_
+    with pytest.raises(SchemaError, match="classes= are not those of the first call"):
+        model.partial_fit(X[70:], y[70:], [0, 1], ids=ids[70:])
+    assert model.model_digest_ == before
+
+
+def test_to_put_no_row_right_is_an_error(data):
+    X, y, ids = data
+    model = new().fit(X, y, ids=ids)
+    with pytest.raises(DataError, match="no rows"):
+        model.rectify(X[:0], y[:0], ids=ids[:0])
+    assert model.receipts() == ()
+
+
+def test_what_has_piled_up_or_shrunken_is_warned_of_once(data):
+    X, y, ids = data
+    model = new().fit(X, y, ids=ids)
+    for i in range(10):
+        model.partial_fit(X[:24] + i, y[:24], ids=np.arange(24) + 100 * i)
+    arrivals = [[i + 100 * k for i in range(24)] for k in range(10)]
+    with pytest.warns(DataWarning, match=r"Piled up: .*consolidate"):
+        model.partial_fit(X[:24] - 2, y[:24], ids=np.arange(24) + 4000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.partial_fit(X[:24] - 1, y[:24], ids=np.arange(24) + 5000)
+    model.consolidate()
+    gone = [i for part in arrivals for i in part] + sorted(set(ids.tolist()))[:30]
+    with pytest.warns(DataWarning, match="Shrunken"):
+        model.forget(gone)

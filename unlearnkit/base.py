@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 from unlearnkit import adapters, aggregation, bundle
 from unlearnkit.containers import column
 from unlearnkit.ensemble import SisaEnsemble
-from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, UnlearnKitError
+from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, SchemaError, UnlearnKitError
 from unlearnkit.fitted import FittedModel, native_data
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
@@ -157,7 +157,7 @@ class SISAModel(FittedModel):
         Notes
         -----
         Once the records are kept, an interruption loses nothing: `repair` trains on, and in a store so does the next
-        `load`. The same call again after an interruption goes on, too, and adds nothing twice.
+        `load`. While that has not been done, the same call again goes on, too, and adds nothing twice.
 
         Examples
         --------
@@ -174,8 +174,17 @@ class SISAModel(FittedModel):
             return self._first_fit(X, y, sample_weight, **given)
         ensemble = self._current()
         self._check_features(X)
+        self._check_classes(classes)
         ensemble.partial_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
         return self
+
+    def _check_classes(self, classes: Any) -> None:
+        known = getattr(self, "classes_", None)
+        if classes is not None and (known is None or set(column(classes)) != set(known.tolist())):
+            raise SchemaError(
+                "classes= are not those of the first call, which classes_ shows. Nothing was changed. Leave it out, or "
+                "fit a new model if there are new classes."
+            )
 
     def _open(self, store: Store, *, given: bool, refresh_s: float) -> None:
         """Be the model of a store. `given` says that the user has passed the estimator."""
@@ -299,7 +308,7 @@ class SISAModel(FittedModel):
         UnknownRecordError
             If an id has no record. Nothing was changed.
         DataError
-            If the data do not fit the schema, or the model was fitted without ids. Nothing was changed.
+            If there are no rows, they do not fit the schema, or the model was fitted without ids. Nothing was changed.
 
         Examples
         --------

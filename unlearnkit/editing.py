@@ -137,6 +137,8 @@ class Editor:
         eraser = Eraser(self.store, self.blueprint)
         fresh = MemoryRecords(new, 1, classification=self.blueprint.schema.classes is not None)
         addresses = sorted(set().union(*map(fresh.addresses, range(fresh.n_shards))))
+        if not addresses:
+            raise DataError("There are no rows to put in the place of others; nothing was changed.")
         bands = self.blueprint.partition.bands
         # Where they belong was read off a probability that the id does not tell.
         shards = range(build.records.n_shards) if bands is not None else _shards_of(new)

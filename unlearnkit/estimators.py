@@ -222,7 +222,7 @@ def load(
     StateError
         If something in the store is damaged.
     """
-    if not isinstance(path, Store) and Path(path).is_file():
+    if isinstance(path, str | os.PathLike) and Path(path).is_file():
         opened = open_bundle(path)
         found = _unopened(opened.manifest.settings, estimator, None)
         found._open_bundle(opened, given=estimator is not None)  # noqa: SLF001
