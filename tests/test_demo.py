@@ -328,7 +328,8 @@ def test_pandas_missing(csv, monkeypatch):
 
 def test_plugins_are_listed():
     assert "sklearn.base.BaseEstimator" in run("plugins").stdout
-    assert json.loads(run("plugins", "--json").stdout)["adapters"]["sklearn"] == ["sklearn.base:BaseEstimator"]
+    plugins = json.loads(run("plugins", "--json").stdout)["plugins"]
+    assert "sklearn.base:BaseEstimator" in json.dumps(plugins)
 
 
 def test_as_a_program(csv):

@@ -49,7 +49,8 @@ def rows(n=N, seed=0):
 @contextmanager
 def running(code, *arguments, cwd=None, env=None):
     """A Python process that runs this code."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
+    shrunken = "ignore:Shrunken"
+    command = [sys.executable, "-W", "error", "-W", shrunken, "-c", textwrap.dedent(code), *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, cwd=cwd, env=env, **pipes) as process:
         try:

@@ -287,7 +287,7 @@ import json, sys
 from unlearnkit.adapters import Adapter
 from unlearnkit.errors import UnlearnKitError
 from unlearnkit.models import restore
-adapters = [Adapter("sklearn", (), None, ("missing_library", "sklearn.tree"))]
+adapters = [Adapter("sklearn", (), print, ("missing_library", "sklearn.tree"))]
 before = set(sys.modules)
 for name in {others!r}:
     try:

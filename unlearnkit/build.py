@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import joblib
-
 from unlearnkit.errors import EnvironmentChangedError, TrainingError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
@@ -127,6 +125,9 @@ class Builder:
             yield ShardTask(self.learner, records, steps, parent, self.labels, base)
 
     def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:
+        # Late: who only counts and compares steps trains none.
+        import joblib
+
         if n_tasks <= 1 or joblib.effective_n_jobs(self.n_jobs) == 1:
             for task in tasks:
                 yield from _run_here(task)
