@@ -33,8 +33,8 @@ HISTORIES = int(os.environ.get("UNLEARNKIT_HISTORIES", "220"))
 LABELS = np.array(["ash", "birch", "cedar"])
 KINDS = np.array(["x", "y", "z"])
 SEEDS = st.integers(0, 2**32 - 1)
-WHAT = ("arrive", "arrive", "arrive", "rectify", "rectify", "forget", "forget", "forget", "consolidate", "refresh")
-WHAT += ("repair", "reopen", "save", "compare")
+WHAT = ("arrive", "arrive", "arrive", "rectify", "rectify", "forget", "forget", "forget", "refresh")
+WHAT += ("consolidate", "consolidate", "consolidate", "repair", "reopen", "save", "compare")
 CUTS = st.sampled_from([None, None, None, 1, 2])
 SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 

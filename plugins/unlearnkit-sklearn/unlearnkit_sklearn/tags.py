@@ -125,7 +125,7 @@ def _fills(step: Any) -> bool:
         return any(_fills(part) for _, part in step.steps if hasattr(part, "get_params"))
     if type(step).__name__ == "OrdinalEncoder":
         # By default a missing value stays one.
-        return bool(step.encoded_missing_value == step.encoded_missing_value)  # noqa: PLR0124 - NaN is not itself
+        return bool(step.encoded_missing_value == step.encoded_missing_value)
     return type(step).__name__ in FILLING or type(step).__module__.startswith("sklearn.impute") or _is_user_code(step)
 
 
