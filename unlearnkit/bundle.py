@@ -282,9 +282,7 @@ class Exported:
     @property
     def constituents(self) -> list[Any]:
         """The decoded state of each shard; None where it abstains, the class code where it is constant."""
-        return [
-            None if c is None else (c.state if c.constant is None else c.constant) for c in self._snapshot.constituents
-        ]
+        return self._snapshot.states
 
     @property
     def degraded_shards(self) -> tuple[int, ...]:

@@ -73,6 +73,11 @@ class Snapshot:
         """Whether there is no constituent."""
         return all(c is None for c in self.constituents)
 
+    @property
+    def states(self) -> list[Any]:
+        """The decoded state of each shard; None where it abstains, the class code where it is constant."""
+        return [None if c is None else (c.state if c.constant is None else c.constant) for c in self.constituents]
+
     def answers(self, X: Any, name: str, n_jobs: int | None = None) -> tuple[FloatArray, AnyArray | None]:
         """Aggregated predictions of rows as they come, and the class labels of the columns; None for regression.
 
