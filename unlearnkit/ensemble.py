@@ -177,9 +177,8 @@ class SisaEnsemble(LiveModel):
 
     def _warn_of_upkeep(self) -> None:
         """Warn of what has piled up or shrunken, once of each."""
-        records = self._build.records
-        facts = map(records.facts, range(records.n_shards))
-        found = upkeep.findings(self.config.n_slices, self.store.ledger.note(BUILT, ()), facts)
+        n_slices = self.config.n_slices
+        found = upkeep.findings(n_slices, self.store.ledger.note(BUILT, ()), self.plan.counts(n_slices))
         for finding in found:
             if finding not in self._told:
                 warnings.warn(finding, DataWarning, stacklevel=4)

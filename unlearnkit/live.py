@@ -293,12 +293,9 @@ class LiveModel:
         )
 
     def _row(self, build: Build, shard: int, due: Sequence[PlannedStep], why: str) -> ShardRow:
-        counts = [facts.n for facts in build.records.facts(shard)]
-        own, later = counts[: self.config.n_slices], counts[self.config.n_slices :]
+        records = build.plan.counts(self.config.n_slices)[shard]
         trained = len(due) < len(build.plan.shards[shard])
-        # Numbered as the steps are: an arrival that was forgotten whole has never been.
-        records = (*own, *(n for n in later if n))
-        return ShardRow(records, due[0].slice if due else None, trained, why)
+        return ShardRow(tuple(records), due[0].slice if due else None, trained, why)
 
     @property
     def model_digest(self) -> str:

@@ -151,7 +151,8 @@ def overview(store: Store) -> Overview:
     requests, cells, checkpoints = store.ledger.requests(), store.ledger.cells(), store.ledger.checkpoints()
     facts, n_slices = facts_of(settings, cells), settings["n_slices"]
     plan = planned(settings, facts)
-    arrived = {shard: upkeep.arrived(n_slices, slices) for shard, slices in enumerate(facts)}
+    counts = plan.counts(n_slices)
+    arrived = {shard: upkeep.arrived(n_slices, slices) for shard, slices in enumerate(counts)}
     due = {shard: len(missing(steps, checkpoints)) for shard, steps in enumerate(plan.shards)}
     files = _files(store)
     return Overview(
@@ -169,7 +170,7 @@ def overview(store: Store) -> Overview:
         steps_total=plan.n_steps,
         training=bool(notes.get(TRAINING)),
         arrived={shard: n for shard, n in arrived.items() if n},
-        upkeep=upkeep.findings(n_slices, notes.get(BUILT, ()), facts),
+        upkeep=upkeep.findings(n_slices, notes.get(BUILT, ()), counts),
         tombstones=len(store.ledger.tombstones()),
         statements=len(store.ledger.statements()),
         sizes=_sizes(store, files, cells, checkpoints),

@@ -115,6 +115,17 @@ class Plan:
         """The number of all steps."""
         return sum(map(len, self.shards))
 
+    def counts(self, n_slices: int) -> list[list[int]]:
+        """The records of positive weight in each slice of each shard, as the steps number them."""
+        counts = []
+        for steps in self.shards:
+            found = [0] * max([n_slices, *(step.slice + 1 for step in steps)])
+            before = 0
+            for step in steps:
+                found[step.slice], before = step.n - before, step.n
+            counts.append(found)
+        return counts
+
     def of_shards(self, shards: Container[int] | None) -> Plan:
         """The plan of these shards alone; None: of all."""
         if shards is None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from unlearnkit.data import SliceFacts
-
 MOST_ARRIVED = 10
 """Arrived slices that no model is blamed for.
 
@@ -23,26 +21,25 @@ Its constituent counts as much in the mean as those of full shards, and half the
 _SHOWN = 10
 
 
-def arrived(n_slices: int, facts: Sequence[SliceFacts]) -> int:
+def arrived(n_slices: int, counts: Sequence[int]) -> int:
     """How many slices of a shard arrived later and are not empty.
 
     Parameters
     ----------
     n_slices : int
         Of the partition.
-    facts : sequence of SliceFacts
-        Of all slices of the shard, in their order.
+    counts : sequence of int
+        The records of positive weight in each slice of the shard, in their order.
 
     Examples
     --------
-    >>> one, none = SliceFacts(1, "", frozenset()), SliceFacts(0, "", frozenset())
-    >>> arrived(2, [one, one, one, none, one])
+    >>> arrived(2, [1, 1, 1, 0, 1])
     2
     """
-    return sum(one.n > 0 for one in facts[n_slices:])
+    return sum(n > 0 for n in counts[n_slices:])
 
 
-def findings(n_slices: int, built: Sequence[int], facts_by_shard: Iterable[Sequence[SliceFacts]]) -> tuple[str, ...]:
+def findings(n_slices: int, built: Sequence[int], counts: Sequence[Sequence[int]]) -> tuple[str, ...]:
     """What somebody should see to, in plain sentences; nothing for most models.
 
     Parameters
@@ -51,22 +48,20 @@ def findings(n_slices: int, built: Sequence[int], facts_by_shard: Iterable[Seque
         Of the partition.
     built : sequence of int
         The records of positive weight that each shard had when the model was built last; empty if nobody knows.
-    facts_by_shard : iterable of sequence of SliceFacts
-        Of all slices of each shard, in their order.
+    counts : sequence of sequence of int
+        Those that each slice of each shard has now.
 
     Examples
     --------
-    >>> one = SliceFacts(1, "", frozenset())
-    >>> findings(1, [2, 4], [[one] * 2, [one]])
+    >>> findings(1, [2, 4], [[1, 1], [1]])
     ('Shrunken: shard 1 has fewer than half of the records that it was built with. Fit anew, with fewer shards.',)
     """
-    facts = [tuple(slices) for slices in facts_by_shard]
-    return (*_piled_up(n_slices, facts), *_shrunken(built, facts))
+    return (*_piled_up(n_slices, counts), *_shrunken(built, counts))
 
 
-def _piled_up(n_slices: int, facts: Sequence[Sequence[SliceFacts]]) -> Iterable[str]:
+def _piled_up(n_slices: int, counts: Sequence[Sequence[int]]) -> Iterable[str]:
     limit = max(n_slices, MOST_ARRIVED)
-    piled = [shard for shard, slices in enumerate(facts) if arrived(n_slices, slices) > limit]
+    piled = [shard for shard, slices in enumerate(counts) if arrived(n_slices, slices) > limit]
     if piled:
         have = "has" if len(piled) == 1 else "have"
         yield (
@@ -75,8 +70,8 @@ def _piled_up(n_slices: int, facts: Sequence[Sequence[SliceFacts]]) -> Iterable[
         )
 
 
-def _shrunken(built: Sequence[int], facts: Sequence[Sequence[SliceFacts]]) -> Iterable[str]:
-    left = [sum(one.n for one in slices) for slices in facts]
+def _shrunken(built: Sequence[int], counts: Sequence[Sequence[int]]) -> Iterable[str]:
+    left = [sum(slices) for slices in counts]
     # Of a model that an older version built nobody knows how many there were.
     small = [shard for shard, before in enumerate(built[: len(left)]) if left[shard] < SMALLEST_SHARE * before]
     if small:
