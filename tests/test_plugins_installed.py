@@ -109,7 +109,7 @@ def install(site, name, code, version="1.2"):
 
 
 def run(site, *arguments):
-    # Nothing of the session that runs the tests: this process is told of the site alone.
+    # Nothing of the process that runs the tests: this process is told of the site alone.
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHONPATH"))} | {
         "PYTHONPATH": str(site)
     }
