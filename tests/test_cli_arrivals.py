@@ -309,6 +309,12 @@ def test_a_prior_makes_bands(at):
     assert told("verify --data both.csv --store bands.sisa")["exact"]
 
 
+def test_a_prior_may_leave_the_shards_alike(at):
+    call = ("--erasure-probability", "p", "--data", "train.csv", "--prior", PRIOR)
+    run(FIT, *call, "--store", "alike.sisa", "--prior-shards", "people")
+    assert load("alike.sisa").partition_.bands.shards == "people"
+
+
 def test_what_is_refused_about_bands(at):
     assert "for models with --prior" in refused(f"{FIT} --erasure-probability p --data train.csv --store new.sisa")
     assert "--prior needs --erasure-probability" in refused(

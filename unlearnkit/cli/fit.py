@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unlearnkit.bands import ERASURES, PEOPLE
 from unlearnkit.cli.given import Columns, rows_of
 from unlearnkit.cli.options import (
     Drop,
@@ -39,6 +40,13 @@ class Aggregation(StrEnum):
     vote = "vote"
 
 
+class Shards(StrEnum):
+    """How a prior makes shards."""
+
+    erasures = ERASURES
+    people = PEOPLE
+
+
 class Isolated(StrEnum):
     """What to do when every shard abstains."""
 
@@ -65,6 +73,9 @@ def fit(
             metavar="FILE|JSON", help="Public shares of the records by their probability of erasure; or a file of them."
         ),
     ] = None,
+    prior_shards: Annotated[
+        Shards, typer.Option(help="Shards of equally many expected erasures, or of equally many people.")
+    ] = Shards.erasures,
     shards: Annotated[int, typer.Option(min=1, help="Constituents, each trained on its own records.")] = 5,
     slices: Annotated[
         str, typer.Option(metavar="INTEGER|auto", help="Checkpoints per constituent; auto: as the model recommends.")
@@ -103,7 +114,7 @@ def fit(
         n_slices = _slices(slices)
         estimator = built(model, settings or ())
         columns = Columns(target, id_column, weight_column, probability, tuple(drop or ()))
-        partition = None if prior is None else BandedPartition(prior_of(prior))
+        partition = None if prior is None else BandedPartition(prior_of(prior), shards=prior_shards.value)
         rows = rows_of(data, columns)
         opened = Store.at(store)
         policy = _declared(
