@@ -321,3 +321,36 @@ def test_a_schema_that_is_refreshed_while_rows_are_looked_at(data, where, monkey
     getattr(twin, operation)(**new_rows)
     assert same(clf, twin, X)
     assert clf.verify().exact
+
+
+def test_a_repair_goes_on_where_a_consolidation_of_another_process_was_killed(tmp_path, data, monkeypatch):
+    """What it has planned beside the model that serves is no reason to wait: the lock says that nobody is at it."""
+    model = new(tmp_path / "a.sisa").fit(**part(data, slice(0, 60))).partial_fit(**part(data, slice(60, 80)))
+    digest, plain, rounds = model.model_digest_, LiveModel._sync, []
+    Store.at(tmp_path / "a.sisa").replan(model._ensemble.plan.keys | {"of a plan that was never finished"})
+
+    def sync(self):
+        rounds.append(1)
+        assert len(rounds) < 50, "it goes round in circles"
+        plain(self)
+
+    monkeypatch.setattr(LiveModel, "_sync", sync)
+    model.repair()
+    assert model.model_digest_ == digest
+    assert model._ensemble.store.ledger.keys() == model._ensemble.plan.keys
+
+
+def test_a_consolidation_that_cannot_be_written_leaves_the_model_as_it_was(where, data, monkeypatch):
+    model = new(where).fit(**part(data, slice(0, 60))).partial_fit(**part(data, slice(60, 80)))
+    digest, keys = model.model_digest_, model._ensemble.plan.keys
+
+    def written(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("unlearnkit.editing.Editor.written", written)
+    with pytest.raises(OSError, match="no space"):
+        model.consolidate()
+    assert (model.model_digest_, model._ensemble.store.ledger.keys()) == (digest, keys)
+    monkeypatch.undo()
+    model.consolidate()
+    assert model.verify().exact

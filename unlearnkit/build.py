@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unlearnkit.errors import EnvironmentChangedError, TrainingError
+from unlearnkit.errors import EnvironmentChangedError, StateError, TrainingError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import Context, Plan, PlannedStep, missing, plan_all
@@ -14,7 +14,7 @@ from unlearnkit.records import Records
 from unlearnkit.store import Store
 from unlearnkit.threads import one_thread
 from unlearnkit.training import ShardTask, TrainedStep, run_task, train_shard
-from unlearnkit.typing import AnyArray
+from unlearnkit.typing import AnyArray, Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,7 @@ class Builder:
                     continue
                 parent = None if steps[0].parent is None else store.parts(steps[0].parent)
                 records = store.shard(build.records, steps[0].shard)
-                starts = build.plan.base is not None and any(s.parent is None and not s.constant for s in steps)
-                base = store.parts(build.plan.base) if starts and build.plan.base is not None else None
+                base = _base_of(build.plan, steps, store)
             yield ShardTask(self.learner, records, steps, parent, self.labels, base)
 
     def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:
@@ -143,6 +142,24 @@ class Builder:
             yield from trained
             if error is not None:
                 yield error
+
+
+def _base_of(plan: Plan, steps: tuple[PlannedStep, ...], store: Store) -> Parts | None:
+    """The parts of the base model, if one of these steps starts from it.
+
+    Raises
+    ------
+    StateError
+        If the store has lost them.
+    """
+    if plan.base is None or all(step.constant or step.parent is not None for step in steps):
+        return None
+    if plan.base not in store:
+        raise StateError(
+            "The base model that training starts from is not in the store any more; nothing was trained. Bring its "
+            "blobs back from a backup, or call fit again with the same records and base=."
+        )
+    return store.parts(plan.base)
 
 
 def _run_here(task: ShardTask) -> Iterator[TrainedStep | TrainingError]:

@@ -16,8 +16,8 @@ from unlearnkit.cells import join_cells, no_records, pack_cell
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, as_bytes, in_order
 from unlearnkit.erasure import Eraser
-from unlearnkit.errors import DataError, ForgottenRecordError, ParameterError, UnknownRecordError
-from unlearnkit.founding import DROP, RAISE, READMIT, built_of, tombstones_among
+from unlearnkit.errors import DataError, UnknownRecordError
+from unlearnkit.founding import DROP, built_of, check_rule, forgotten_among
 from unlearnkit.ledger import ISOLATED, Cell, Change, Request
 from unlearnkit.plan import plan_shard
 from unlearnkit.records import MemoryRecords, Place, Records, Removed
@@ -89,17 +89,9 @@ class Editor:
         self, new: tuple[ShardRecords, ...], forgotten: str
     ) -> tuple[tuple[ShardRecords, ...], frozenset[str]]:
         """The records but for those to drop, and the tombstones to lift."""
-        if forgotten not in (RAISE, DROP, READMIT):
-            raise ParameterError(
-                f'forgotten={forgotten!r} is none of "raise", "drop" and "readmit"; nothing was changed.'
-            )
+        check_rule(forgotten)
         records = MemoryRecords(new, 1, classification=self.blueprint.schema.classes is not None)
-        hits = tombstones_among(self.store, records, self.blueprint) if self.blueprint.schema.explicit_ids else {}
-        if hits and forgotten == RAISE:
-            raise ForgottenRecordError(
-                f"{len(hits)} ids in the data were forgotten by this model; nothing was changed. Leave their rows out, "
-                'or pass forgotten="drop" to have them left out, or "readmit" if they may be learned again.'
-            )
+        hits = forgotten_among(self.store, records, self.blueprint, forgotten)
         if hits and forgotten == DROP:
             left, _ = records.without(hits, range(records.n_shards))
             return tuple(map(left.shard, range(left.n_shards))), frozenset()

@@ -13,8 +13,8 @@ ledger: before a process changes anything it takes over what the others have cha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -42,13 +42,14 @@ from unlearnkit.leakage import warn
 from unlearnkit.learner import Warm
 from unlearnkit.ledger import ISOLATED, PURGED, UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.live import LiveModel
-from unlearnkit.plan import NO_BASE, PlannedStep, missing
+from unlearnkit.plan import NO_BASE, Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Receipt
 from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
 from unlearnkit.store import BUILT, POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
 from unlearnkit.training import TrainedStep
+from unlearnkit.typing import AnyArray
 
 
 class SisaEnsemble(LiveModel):
@@ -384,41 +385,49 @@ class SisaEnsemble(LiveModel):
 
     def _consolidated(self, *, refresh_schema: bool) -> list[Request] | None:
         """Do it beside the model that serves, and swap; None if a request has come in meanwhile: then it is void."""
-        with self.store.at_rest():
-            self._sync()
-            self._erase()
-            old = self._build
-            editor, edited = self._editor.consolidated(old, refresh_schema=refresh_schema)
-            both = old.plan.keys | edited.build.plan.keys
-            self.store.replan(both)
-        builder = replace(self._builder, labels=editor.blueprint.schema.labels)
-        # What another environment has made is no start for what comes after it.
+        with ExitStack() as beside:
+            with self.store.at_rest():
+                self.catch_up()
+                old = self._build
+                editor, edited = self._editor.consolidated(old, refresh_schema=refresh_schema)
+                both = beside.enter_context(self._planned_beside(old.plan, edited.build.plan))
+            failures = self._train_anew(edited.build, editor.blueprint.schema.labels)
+            with self.store.at_rest():
+                # Rows without weight come and go, and the keys stay as they are.
+                if self.store.ledger.keys() != both or not editor.has_still(old.records, self._build.records):
+                    return None
+                edited = editor.written(edited, old.records)
+                self.store.apply(edited.change)
+                self._adopt(editor.blueprint)
+                self._hold(edited.build)
+                self._note_untrainable(failures, frozenset())
+                self._serve()
+                self.store.sweep()
+                finished = self._finish()
+                self._settled()
+                self._epoch = self.store.ledger.epoch
+        self._warn(failures)
+        return finished
+
+    def _train_anew(self, build: Build, labels: AnyArray | None) -> dict[int, TrainingError]:
+        """Train what another plan misses; what another environment has made is no start for what comes after it."""
         stored = self.store.checkpoints()
-        foreign = [steps for steps in edited.build.plan.shards if self._is_foreign(steps, stored)]
+        foreign = (steps for steps in build.plan.shards if self._is_foreign(steps, stored))
         anew = frozenset(step.key for steps in foreign for step in steps)
+        return self._train("Consolidating", build, builder=replace(self._builder, labels=labels), anew=anew)
+
+    @contextmanager
+    def _planned_beside(self, old: Plan, new: Plan) -> Iterator[frozenset[str]]:
+        """Keep the states of both plans; of the old one alone again, if this comes to nothing."""
+        both = old.keys | new.keys
+        self.store.replan(both)
         try:
-            failures = self._train("Consolidating", edited.build, builder=builder, anew=anew)
+            yield both
         except BaseException:
             with self.store.at_rest():
                 if self.store.ledger.keys() == both:
-                    self.store.replan(old.plan.keys)
+                    self.store.replan(old.keys)
             raise
-        with self.store.at_rest():
-            # Rows without weight come and go, and the keys stay as they are.
-            if self.store.ledger.keys() != both or not editor.has_still(old.records, self._build.records):
-                return None
-            edited = editor.written(edited, old.records)
-            self.store.apply(edited.change)
-            self._adopt(editor.blueprint)
-            self._hold(edited.build)
-            self._note_untrainable(failures, frozenset())
-            self._serve()
-            self.store.sweep()
-            finished = self._finish()
-            self._settled()
-            self._epoch = self.store.ledger.epoch
-        self._warn(failures)
-        return finished
 
     # -- repair --------------------------------------------------------------------------------------------------
 
@@ -445,6 +454,9 @@ class SisaEnsemble(LiveModel):
                 with self.store.at_rest():
                     self._sync()
                     build = self._build
+                    if self.store.ledger.keys() != build.plan.keys:
+                        # A process that died had planned something beside it: by the lock nobody is at it any more.
+                        self.store.replan(build.plan.keys)
                 try:
                     failures = self._train("Repairing", build, without & self._untrainable.keys())
                 except BaseException:

@@ -80,10 +80,7 @@ class Founding:
     """
 
     def __init__(self, store: Store, config: Config, forgotten: str) -> None:
-        if forgotten not in (RAISE, DROP, READMIT):
-            raise ParameterError(
-                f'forgotten={forgotten!r} is none of "raise", "drop" and "readmit"; nothing was changed.'
-            )
+        check_rule(forgotten)
         self._store = store
         self._forgotten = forgotten
         self._used = store.durable and store.exists and store.ledger.note(SETTINGS) is not None
@@ -174,12 +171,7 @@ class Founding:
 
     def _keep(self, blueprint: Blueprint, records: MemoryRecords) -> Build:
         store, config = self._store, blueprint.config
-        hits = tombstones_among(store, records, blueprint) if blueprint.schema.explicit_ids else {}
-        if hits and self._forgotten == RAISE:
-            raise ForgottenRecordError(
-                f"{len(hits)} ids in the data were forgotten by {store!r}; nothing was changed. Leave their rows out, "
-                'or pass forgotten="drop" to have them left out, or "readmit" if they may be learned again.'
-            )
+        hits = forgotten_among(store, records, blueprint, self._forgotten)
         remaining, _ = records.without(hits, range(records.n_shards)) if hits else (records, None)
         if self._used:
             if not _same(store.ledger.cells(), remaining):
@@ -213,16 +205,35 @@ class Founding:
         return (self._store.put_base(key, config.base.parts, config.environment_digest),)
 
 
-def tombstones_among(store: Store, records: MemoryRecords, blueprint: Blueprint) -> dict[bytes, tuple[str, ...]]:
-    """The addresses of records whose id is a tombstone, and their pseudonyms."""
-    tombstones = store.ledger.tombstones()
-    if not tombstones:
+def check_rule(forgotten: str) -> None:
+    """Raise `ParameterError` for what is no answer to rows of forgotten ids."""
+    if forgotten not in (RAISE, DROP, READMIT):
+        raise ParameterError(f'forgotten={forgotten!r} is none of "raise", "drop" and "readmit"; nothing was changed.')
+
+
+def forgotten_among(
+    store: Store, records: MemoryRecords, blueprint: Blueprint, forgotten: str
+) -> dict[bytes, tuple[str, ...]]:
+    """The addresses of records whose id is a tombstone, and their pseudonyms; of handles none is.
+
+    Raises
+    ------
+    ForgottenRecordError
+        If there is one, and `forgotten` is "raise".
+    """
+    schema, tombstones = blueprint.schema, store.ledger.tombstones()
+    if not tombstones or not schema.explicit_ids:
         return {}
-    schema = blueprint.schema
     addresses = Addresses(blueprint.partition, store.secrets, schema.id_type, schema.explicit_ids)
     own = [address for shard in range(records.n_shards) for address in records.addresses(shard)]
     named = zip(own, addresses.pseudonyms(own), strict=True)
-    return {address: names for address, names in named if any(name in tombstones for name in names)}
+    hits = {address: names for address, names in named if any(name in tombstones for name in names)}
+    if hits and forgotten == RAISE:
+        raise ForgottenRecordError(
+            f"{len(hits)} ids in the data were forgotten by this model; nothing was changed. Leave their rows out, or "
+            'pass forgotten="drop" to have them left out, or "readmit" if they may be learned again.'
+        )
+    return hits
 
 
 def built_of(records: Records) -> list[int]:

@@ -19,6 +19,7 @@ from unlearnkit.cli.options import (
     IdColumn,
     Jobs,
     ModelName,
+    OfForgotten,
     Probability,
     Settings,
     StorePath,
@@ -43,9 +44,7 @@ def add(
     weight_column: WeightColumn = None,
     drop: Drop = None,
     probability: Probability = None,
-    forgotten: Annotated[
-        Forgotten, typer.Option(help="About rows of ids that the store has forgotten: refuse, leave out, learn again.")
-    ] = Forgotten.raise_,
+    forgotten: OfForgotten = Forgotten.raise_,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,

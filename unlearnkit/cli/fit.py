@@ -17,6 +17,7 @@ from unlearnkit.cli.options import (
     Forgotten,
     IdColumn,
     Jobs,
+    OfForgotten,
     Probability,
     Settings,
     StorePath,
@@ -91,9 +92,7 @@ def fit(
     when_isolated: Annotated[
         Isolated, typer.Option(help="If every shard abstains: refuse, or predict the frequencies of what is left.")
     ] = Isolated.raise_,
-    forgotten: Annotated[
-        Forgotten, typer.Option(help="About rows of ids that the store has forgotten: refuse, leave out, learn again.")
-    ] = Forgotten.raise_,
+    forgotten: OfForgotten = Forgotten.raise_,
     adapter: Annotated[str | None, typer.Option(help="Take this adapter, whatever others claim.")] = None,
     regime: Annotated[str | None, typer.Option(help="The law or contract that requests are made under.")] = None,
     days_to_answer: Annotated[int | None, typer.Option(min=0, help="From a request to its deadline.")] = None,

@@ -49,6 +49,11 @@ class Forgotten(StrEnum):
     readmit = "readmit"
 
 
+OfForgotten = Annotated[
+    Forgotten, typer.Option(help="About rows of ids that the store has forgotten: refuse, leave out, learn again.")
+]
+
+
 def built(name: str, settings: Sequence[str]) -> Any:
     """The model behind ``--model`` and ``--set``.
 
