@@ -2,9 +2,12 @@
 
 ::
 
-    fit     records in  -> plan -> build
-    forget  records out -> plan -> isolate (swap the snapshot, destroy states) -> build what is missing
-    open    whatever a process that died has left undone
+    fit          records in  -> plan -> build
+    partial_fit  more records, in a slice of their own
+    rectify      other records in the place of some
+    consolidate  the same records in other slices
+    forget       records out -> plan -> isolate (swap the snapshot, destroy states) -> build what is missing
+    open         whatever a process that died has left undone
 
 Everything but ``build`` only edits the records and the plan. In a store, several processes share both through its
 ledger: before a process changes anything it takes over what the others have changed.
@@ -13,16 +16,14 @@ ledger: before a process changes anything it takes over what the others have cha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from unlearnkit import upkeep
-from unlearnkit.adapters import notify
-from unlearnkit.build import Build, Builder
+from unlearnkit.build import Build
 from unlearnkit.config import Blueprint, PackedBase
 from unlearnkit.crowding import warn_of
 from unlearnkit.editing import Editor
@@ -30,29 +31,26 @@ from unlearnkit.errors import (
     CapabilityError,
     CodeNeededError,
     DataError,
-    DataWarning,
     EnvironmentChangedError,
     StoreInUseError,
     TrainingError,
     UnlearnKitError,
 )
+from unlearnkit.forgetting import WISH, ForgettingModel, notify_done
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Arrival
 from unlearnkit.leakage import warn
 from unlearnkit.learner import Warm
-from unlearnkit.ledger import ISOLATED, PURGED, UNFINISHED, Change, Checkpoint, Request
-from unlearnkit.live import LiveModel
-from unlearnkit.plan import NO_BASE, Plan, PlannedStep, missing
-from unlearnkit.progress import progress
+from unlearnkit.ledger import ISOLATED, PURGED, Request
+from unlearnkit.plan import NO_BASE, Plan
 from unlearnkit.receipts import Receipt
 from unlearnkit.recovery import recover
 from unlearnkit.restoring import restore
-from unlearnkit.store import BUILT, POSITIONS, REBUILT, TRAINING, UNTRAINABLE, Store
-from unlearnkit.training import TrainedStep
+from unlearnkit.store import POSITIONS, TRAINING, Store
 from unlearnkit.typing import AnyArray
 
 
-class SisaEnsemble(LiveModel):
+class SisaEnsemble(ForgettingModel):
     """A SISA model over one learner, in memory or in a store.
 
     Parameters
@@ -122,7 +120,7 @@ class SisaEnsemble(LiveModel):
                 # On a used store, requests may have waited for these steps.
                 finished = self._finish()
                 self._settled()
-        _notify_done(finished)
+        notify_done(finished)
         self._warn(failures)
         return self
 
@@ -144,58 +142,6 @@ class SisaEnsemble(LiveModel):
                 f"{self.config.name} cannot start from a base model; nothing was changed. Leave base= out."
             )
         return PackedBase(learner.pack_base(base, self.schema.n_features, self.schema.labels))
-
-    def _train(
-        self,
-        label: str,
-        build: Build,
-        without: Collection[int] = (),
-        builder: Builder | None = None,
-        anew: frozenset[str] = frozenset(),
-    ) -> dict[int, TrainingError]:
-        """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
-        stored = self.store.checkpoints().keys() - anew
-        due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
-        if due and self.store.durable:
-            self.store.begin_training(self.config.environment_digest, self.config.environment)
-        with progress(label, due, shown=self.config.verbose > 0) as advance:
-
-            def on_step(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
-                advance(1)
-                if kept:
-                    notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
-
-            own = builder or self._builder
-            return own.build(build, self.store, on_step, frozenset(without), anew) if due else {}
-
-    def _warn(self, failures: Mapping[int, TrainingError]) -> None:
-        for shard, error in failures.items():
-            warnings.warn(
-                f"Shard {shard} cannot be trained on the records that are left and stays isolated: {error}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-
-    def _warn_of_upkeep(self) -> None:
-        """Warn of what has piled up or shrunken, once of each."""
-        n_slices = self.config.n_slices
-        found = upkeep.findings(n_slices, self.store.ledger.note(BUILT, ()), self.plan.counts(n_slices))
-        for finding in found:
-            if finding not in self._told:
-                warnings.warn(finding, DataWarning, stacklevel=4)
-        self._told = frozenset(found)
-
-    def _note_untrainable(self, failures: Mapping[int, TrainingError], kept: Collection[int]) -> None:
-        # Reasons, not the errors: their tracebacks would keep rows alive that a later request removes.
-        known = self._untrainable
-        found = {s: why for s, why in known.items() if s in kept} | {s: _reason(e) for s, e in failures.items()}
-        if found != known:
-            self.store.apply(Change(notes={UNTRAINABLE: {str(shard): why for shard, why in found.items()}}))
-
-    def _settled(self) -> None:
-        """Note that no training is under way."""
-        if self.store.ledger.note(TRAINING):
-            self.store.apply(Change(notes={TRAINING: False}))
 
     # -- open ----------------------------------------------------------------------------------------------------
 
@@ -254,45 +200,6 @@ class SisaEnsemble(LiveModel):
             self.store = store
             self._epoch = store.ledger.epoch
             self._serve()
-
-    # -- forget --------------------------------------------------------------------------------------------------
-
-    def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
-        """Forget all records of these ids; see `SISAClassifier.forget`."""
-        with self.store.at_rest():
-            self._sync()
-            request = self._eraser.request(self._build, ids, missing)
-            # That it is to be repaired at once must outlive this process, as the request does.
-            request = replace(request, facts=request.facts | {WISH: repair})
-            (sequence,) = self.store.ledger.submit([request])
-            self._erase()
-        if repair and self.receipt(sequence).repaired_at is None:
-            self._warn(self._repair(without=frozenset(self._untrainable)))
-        self._warn_of_upkeep()
-        return self.receipt(sequence)
-
-    def catch_up(self) -> None:
-        """Take over what other processes have changed, and carry out all requests that were recorded."""
-        with self.store.at_rest():
-            self._sync()
-            self._erase()
-
-    def _erase(self) -> None:
-        """Isolate and purge all that was received: from here on nothing served or stored was influenced by it."""
-        with self.store.at_rest():
-            eraser = self._eraser
-            build, changed = eraser.isolate(self._build)
-            self._hold(build)
-            if changed or not hasattr(self, "_snapshot"):
-                # Only once it is swapped out is it isolated here.
-                self._serve()
-            self._hold(eraser.purge(build))
-            finished = self._finish()
-        _notify_done(finished)
-
-    def _finish(self) -> list[Request]:
-        rebuilt: list[int] = self.store.ledger.note(REBUILT, [])
-        return self._eraser.finish(self._build.plan, rebuilt)
 
     # -- edit ----------------------------------------------------------------------------------------------------
 
@@ -381,7 +288,7 @@ class SisaEnsemble(LiveModel):
             finished = None
             while finished is None:
                 finished = self._consolidated(refresh_schema=refresh_schema)
-        _notify_done(finished)
+        notify_done(finished)
 
     def _consolidated(self, *, refresh_schema: bool) -> list[Request] | None:
         """Do it beside the model that serves, and swap; None if a request has come in meanwhile: then it is void."""
@@ -428,91 +335,3 @@ class SisaEnsemble(LiveModel):
                 if self.store.ledger.keys() == both:
                     self.store.replan(old.keys)
             raise
-
-    # -- repair --------------------------------------------------------------------------------------------------
-
-    def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
-        """Train what is missing; see `SISAClassifier.repair`."""
-        self.learner  # noqa: B018 - without it there is nothing to repair with
-        with self.store.at_rest():
-            self._sync()
-            self._erase()
-            due = [request.sequence for request in self.store.ledger.requests(*UNFINISHED)]
-            if rebuild:
-                self._discard_unusable_states()
-        failures = self._repair()
-        if failures:
-            raise next(iter(failures.values()))
-        return tuple(self.receipt(sequence) for sequence in due)
-
-    def _repair(self, without: frozenset[int] = frozenset(), *, wait: bool = True) -> dict[int, TrainingError]:
-        """Train what is missing, except in shards known to be untrainable, and close the requests that were due."""
-        with self.store.locks.repairer(wait=wait):
-            finished = None
-            # A request that comes in while steps are trained changes the build: then there is more to do.
-            while finished is None:
-                with self.store.at_rest():
-                    self._sync()
-                    build = self._build
-                    if self.store.ledger.keys() != build.plan.keys:
-                        # A process that died had planned something beside it: by the lock nobody is at it any more.
-                        self.store.replan(build.plan.keys)
-                try:
-                    failures = self._train("Repairing", build, without & self._untrainable.keys())
-                except BaseException:
-                    # What was trained before the interruption serves.
-                    self._serve()
-                    raise
-                finished = self._close(build, failures, without)
-        _notify_done(finished)
-        return failures
-
-    def _close(
-        self, build: Build, failures: Mapping[int, TrainingError], without: frozenset[int]
-    ) -> list[Request] | None:
-        """Serve what was trained and close the requests that are done; None if the build is no longer current."""
-        with self.store.at_rest():
-            if self.store.ledger.keys() != build.plan.keys:
-                return None
-            self._sync()
-            self._note_untrainable(failures, without)
-            self._serve()
-            finished = self._finish()
-            if self.store.ledger.note(REBUILT):
-                self.store.apply(Change(notes={REBUILT: []}))
-            self._settled()
-            self._epoch = self.store.ledger.epoch
-            return finished
-
-    def _discard_unusable_states(self) -> None:
-        """Drop all states of shards that have a damaged one, or would train on from another environment's."""
-        plan, stored = self._build.plan, self.store.checkpoints()
-        damaged = self._damaged(stored)
-        stale = {
-            s
-            for s, steps in enumerate(plan.shards)
-            if self._is_foreign(steps, stored) or any(step.key in damaged for step in steps)
-        }
-        if stale:
-            self.store.apply(Change(notes={REBUILT: sorted(stale)}))
-            self.store.replan(plan.with_shards(dict.fromkeys(stale, ())).keys)
-            self.store.replan(plan.keys)
-
-    def _is_foreign(self, steps: tuple[PlannedStep, ...], stored: Mapping[str, Checkpoint]) -> bool:
-        current = self.config.environment_digest
-        found = (stored[step.key] for step in steps if step.key in stored)
-        return bool(missing(steps, stored)) and any(checkpoint.environment != current for checkpoint in found)
-
-
-WISH = "repair"
-"""The fact of a request that says whether `forget` was to repair at once."""
-
-
-def _reason(error: TrainingError) -> str:
-    """Why a shard cannot be trained, without the framework's own words: they may quote a value."""
-    return f"{error.cause} in the step of slice {error.slice}"
-
-
-def _notify_done(finished: list[Request]) -> None:
-    for request in finished:
-        notify("unlearnkit_request_done", receipt=Receipt.of(request))

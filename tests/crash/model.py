@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sklearn.base import BaseEstimator
 
-from unlearnkit import adapters, ensemble
+from unlearnkit import adapters
 from unlearnkit.adapters import Adapter, hookimpl
 from unlearnkit.testing import RememberingLearner
 
@@ -35,5 +35,4 @@ class Entry:
 def install():
     """Make the plugin known, in this process and in those forked from it."""
     found = adapters.Plugins([Entry()])
-    for home in (adapters, ensemble):
-        home.plugins = lambda: found
+    adapters.plugins = lambda: found
