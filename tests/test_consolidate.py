@@ -354,3 +354,17 @@ def test_a_consolidation_that_cannot_be_written_leaves_the_model_as_it_was(where
     monkeypatch.undo()
     model.consolidate()
     assert model.verify().exact
+
+
+def test_a_request_that_a_consolidation_repairs_says_so(where, data):
+    _, _, ids = data
+    model = new(where).fit(**part(data, slice(0, 60))).partial_fit(**part(data, slice(60, 80)))
+    late = next(i for i in ids[60:].tolist() if model.partition_.locate([i])[0][1] >= 2)
+    ((shard, _),) = model.partition_.locate([late])
+    waiting = model.forget(late, repair=False)
+    assert (waiting.rebuilt_shards, waiting.repaired_at) == ((), None)
+    model.consolidate()
+    receipt = model.receipts()[0]
+    assert receipt.repaired_at is not None
+    assert receipt.rebuilt_shards == (shard,)
+    assert receipt.steps_retrained == len(model._ensemble.plan.shards[shard])

@@ -310,7 +310,7 @@ class SisaEnsemble(ForgettingModel):
                 self._note_untrainable(failures, frozenset())
                 self._serve()
                 self.store.sweep()
-                finished = self._finish()
+                finished = self._finish(self.plan.differing(old.plan))
                 self._settled()
                 self._epoch = self.store.ledger.epoch
         self._warn(failures)

@@ -210,7 +210,7 @@ class Eraser:
         # In a store the purge, which reads the features, finds out about the others.
         gone = [entry for entry in build.records.unsupported(self.blueprint.schema) if entry not in before]
         done = [r if r.state == REJECTED else replace(r, facts=r.facts | {"unsupported": gone}) for r in done]
-        touched = [s for s, steps in enumerate(build.plan.shards) if steps != old.plan.shards[s]]
+        touched = build.plan.differing(old.plan)
         untrainable = {s: why for s, why in self._untrainable().items() if int(s) not in touched}
         rejected = [request for request in done if request.state == REJECTED]
         statements, notes = signed(self.store, rejected, "rejected")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -67,9 +67,8 @@ class ForgettingModel(LiveModel):
             finished = self._finish()
         notify_done(finished)
 
-    def _finish(self) -> list[Request]:
-        rebuilt: list[int] = self.store.ledger.note(REBUILT, [])
-        return self._eraser.finish(self._build.plan, rebuilt)
+    def _finish(self, rebuilt: Iterable[int] = ()) -> list[Request]:
+        return self._eraser.finish(self._build.plan, {*self.store.ledger.note(REBUILT, []), *rebuilt})
 
     # -- repair --------------------------------------------------------------------------------------------------
 

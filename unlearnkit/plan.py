@@ -126,6 +126,10 @@ class Plan:
             counts.append(found)
         return counts
 
+    def differing(self, other: Plan) -> list[int]:
+        """The shards whose steps are not those of another plan."""
+        return [s for s, (own, theirs) in enumerate(zip(self.shards, other.shards, strict=True)) if own != theirs]
+
     def of_shards(self, shards: Container[int] | None) -> Plan:
         """The plan of these shards alone; None: of all."""
         if shards is None:

@@ -41,7 +41,7 @@ class Receipt:
     untrainable_shards : dict of int to str
         Shards that cannot be trained on what is left, and why; they stay isolated.
     rebuilt_shards : tuple of int
-        Shards that were rebuilt whole in another environment.
+        Shards that were rebuilt whole: in another environment, or by a consolidation.
     digest_before : str
         The digest of the model before the request.
     digest_after : str or None
