@@ -102,7 +102,7 @@ class FittedModel(Options):
     def partition_(self) -> Partition:
         """Where records belong; ``partition_.locate(ids)`` tells."""
         ensemble = self._fitted()
-        return replace(ensemble.partition, _found=ensemble.locate)
+        return replace(ensemble.partition, lookup=ensemble.locate)
 
     @property
     def model_digest_(self) -> str:

@@ -167,6 +167,8 @@ class Partition:
         Where the probability of erasure decides too.
     id_type : str or None
         The type of the ids that `locate` takes; None where the content of a record places it.
+    lookup : callable or None
+        Of a fitted model: shard and slice of the first record of each of these ids, None where it has none.
     """
 
     n_shards: int
@@ -174,7 +176,7 @@ class Partition:
     secret: bytes = field(repr=False)
     bands: Bands | None = None
     id_type: str | None = id_types.INT
-    _found: Callable[[list[bytes]], list[tuple[int, int] | None]] | None = field(
+    lookup: Callable[[list[bytes]], list[tuple[int, int] | None]] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -262,7 +264,7 @@ class Partition:
                 "The model was fitted without ids: the content of a record places it, so no id can tell where it is."
             )
         items = [id_types.coerce_request([i], kind)[0] for i in id_types.as_list(ids)]
-        found = [None] * len(items) if self._found is None else self._found(items)
+        found = [None] * len(items) if self.lookup is None else self.lookup(items)
         if None in found and self.bands is not None:
             raise UnknownRecordError(
                 f"{found.count(None)} ids have no record, and with bands no id alone tells where it belongs."
