@@ -245,7 +245,7 @@ def careless(task):
 def test_exactness_fails_on_a_core_that_trains_from_the_undecoded_state(helpers, data, exact, monkeypatch, broken):
     X, _, ids = data
     if broken:
-        monkeypatch.setattr("unlearnkit.build.train_shard", careless)
+        monkeypatch.setattr("unlearnkit.workers.train_shard", careless)
     y = np.round(X[:, 0] * 100) / 7
     model = helpers.build(Rounding(), n_slices=5).fit(X, y, ids=ids)
     last = [i for s in range(3) for i in of_shard(model, ids, s, 4)]

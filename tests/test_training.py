@@ -13,10 +13,10 @@ from unlearnkit.training import (
     load_constant,
     make_batch,
     prefix_codes,
-    run_task,
     save_constant,
     train_shard,
 )
+from unlearnkit.workers import run_task
 
 
 @dataclass
@@ -97,7 +97,7 @@ def test_a_constant_is_held_by_the_core(task):
 
 def test_an_error_carries_shard_slice_and_cause_and_keeps_what_was_trained(task):
     task = replace(task, learner=Recorder([], ValueError("secret value 3.14")))
-    trained, error = run_task(task)
+    *trained, error = run_task(task, {})
     assert [t.step.slice for t in trained] == [0]
     assert isinstance(error, TrainingError)
     assert (error.shard, error.slice, error.cause) == (0, 1, "ValueError")
@@ -106,7 +106,7 @@ def test_an_error_carries_shard_slice_and_cause_and_keeps_what_was_trained(task)
 @pytest.mark.parametrize("error", [CapabilityError("no"), StateError("no"), MemoryError()])
 def test_errors_that_are_no_fault_of_the_data_pass_through(task, error):
     with pytest.raises(type(error)):
-        run_task(replace(task, learner=Recorder([], error)))
+        run_task(replace(task, learner=Recorder([], error)), {})
 
 
 def test_codes_of_a_prefix_count_its_own_classes():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from unlearnkit.errors import StateError
@@ -49,6 +49,10 @@ class Blobs(Protocol):
         """
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether there are bytes of this name; they are not read."""
+        ...
+
     def delete(self, names: Iterable[str]) -> None:
         """Destroy the bytes of these names, durably when this returns; a name without bytes is passed over."""
         ...
@@ -56,6 +60,11 @@ class Blobs(Protocol):
     def names(self) -> Iterator[str]:
         """The names of all blobs."""
         ...
+
+
+def put_parts(blobs: Blobs, parts: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:
+    """Put the parts of a state, and name them: part and blob names, sorted."""
+    return tuple(sorted(zip(parts, blobs.put(parts.values()), strict=True)))
 
 
 class MemoryBlobs:
@@ -78,6 +87,10 @@ class MemoryBlobs:
     def get(self, name: str) -> bytes:
         """The bytes of this name, checked against it."""
         return checked(name, self._data.get(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there are bytes of this name."""
+        return name in self._data
 
     def delete(self, names: Iterable[str]) -> None:
         """Destroy the bytes of these names."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
-from unlearnkit.errors import EnvironmentChangedError, StateError, TrainingError
+from unlearnkit.errors import EnvironmentChangedError, StateError, TrainingError, WorkerLostError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import Context, Plan, PlannedStep, missing, plan_all
 from unlearnkit.records import Records
 from unlearnkit.store import Store
+from unlearnkit.stored import StoredRecords
 from unlearnkit.threads import one_thread
-from unlearnkit.training import ShardTask, TrainedStep, run_task, train_shard
-from unlearnkit.typing import AnyArray, Parts
+from unlearnkit.training import ShardTask, TrainedStep
+from unlearnkit.typing import AnyArray
+from unlearnkit.workers import RemoteTask, Result, Workers, run_here
+
+_ATTEMPTS = 3
+"""How often in a row workers may be lost without a shard getting done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,15 @@ class Builder:
         Digest of the environment that trains now.
     n_jobs : int or None
         Shards side by side, as joblib understands it; it never changes a byte.
+    environment_facts : mapping of str to str
+        What the environment is, which workers elsewhere must have too. Empty: they are not asked.
     """
 
     learner: Learner[Any]
     labels: AnyArray | None
     environment: str
     n_jobs: int | None
+    environment_facts: Mapping[str, str] = field(default_factory=dict)
 
     def build(
         self,
@@ -85,22 +94,74 @@ class Builder:
         Raises
         ------
         EnvironmentChangedError
-            If a step would go on from a state of another environment. Nothing was trained.
+            If a step would go on from a state of another environment: nothing was trained then. Or if a worker has
+            another.
+        WorkerLostError
+            If worker processes are killed again and again.
         """
+        due = self._due(build, store, without, anew)
         stored = {key: c for key, c in store.checkpoints().items() if key not in anew}
-        due = [m for s, steps in enumerate(build.plan.shards) if s not in without and (m := missing(steps, stored))]
-        for steps in due:
+        for steps in due.values():
             self._refuse_foreign(steps[0], stored)
         failures: dict[int, TrainingError] = {}
+        done: set[str] = set()
+
+        def tell(trained: TrainedStep, kept: bool) -> None:  # noqa: FBT001
+            done.add(trained.step.key)
+            on_step(trained, kept)
+
+        lost = 0
+        while due:
+            interrupted = self._build_once(build, store, due, tell, failures)
+            left = self._due(build, store, without | failures.keys(), anew - done)
+            left = {s: steps for s, steps in left.items() if s in due and _is_planned(steps, store)}
+            lost = lost + 1 if len(left) == len(due) else 0
+            if left and lost == _ATTEMPTS:
+                raise interrupted or _given_up(left)
+            due = left
+        return failures
+
+    def _due(
+        self, build: Build, store: Store, without: Collection[int], anew: frozenset[str]
+    ) -> dict[int, tuple[PlannedStep, ...]]:
+        """The steps to train, by shard."""
+        stored = store.checkpoints().keys() - anew
+        shards = ((s, missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
+        return {s: steps for s, steps in shards if steps}
+
+    def _build_once(
+        self,
+        build: Build,
+        store: Store,
+        due: Mapping[int, tuple[PlannedStep, ...]],
+        on_step: Callable[[TrainedStep, bool], None],
+        failures: dict[int, TrainingError],
+    ) -> Exception | None:
+        """Train these steps, as far as it goes; says what stood in the way of a worker, if anything did."""
+        interrupted: Exception | None = None
         # Around all: OpenBLAS may ignore a limit that another thread lifts than the one that set it.
         with one_thread():
-            for result in self._run(self._tasks(build, due, store), len(due)):
-                if isinstance(result, TrainingError):
-                    assert result.shard is not None
-                    failures[result.shard] = result
-                else:
-                    on_step(result, store.save(result.step, result.parts, self.environment))
-        return failures
+            try:
+                for result in self._run(build, due, store):
+                    if isinstance(result, TrainingError):
+                        assert result.shard is not None
+                        failures[result.shard] = result
+                    elif isinstance(result, StateError):
+                        interrupted = result
+                    else:
+                        on_step(result, result.step.kept and self._keep(result, store))
+            except BrokenExecutor as error:
+                interrupted = _worker_lost(error)
+        return interrupted
+
+    def _keep(self, trained: TrainedStep, store: Store) -> bool:
+        if not trained.written:
+            return store.save(trained.step, trained.parts, self.environment)
+        try:
+            return store.commit(trained.step, trained.written, self.environment)
+        except StateError:
+            # Swept meanwhile by who could not know of it: the step is still missing, and trained again.
+            return False
 
     def _refuse_foreign(self, step: PlannedStep, stored: Mapping[str, Checkpoint]) -> None:
         parent = None if step.parent is None else stored.get(step.parent)
@@ -111,46 +172,55 @@ class Builder:
                 "nothing was trained. Go back to that environment, or call repair(rebuild=True)."
             )
 
-    def _tasks(self, build: Build, due: list[tuple[PlannedStep, ...]], store: Store) -> Iterator[ShardTask]:
-        """The tasks, each with its rows only once its turn has come: they may lie on disk."""
-        for steps in due:
-            with store.at_rest():
-                # A request that came in meanwhile has changed the plan, and the rows may be gone.
-                if not store.ledger.keys() >= {step.key for step in steps}:
-                    continue
-                parent = None if steps[0].parent is None else store.parts(steps[0].parent)
-                records = store.shard(build.records, steps[0].shard)
-                base = _base_of(build.plan, steps, store)
-            yield ShardTask(self.learner, records, steps, parent, self.labels, base)
-
-    def _run(self, tasks: Iterator[ShardTask], n_tasks: int) -> Iterator[TrainedStep | TrainingError]:
-        # Late: who only counts and compares steps trains none.
-        import joblib
-
-        if n_tasks <= 1 or joblib.effective_n_jobs(self.n_jobs) == 1:
+    def _run(self, build: Build, due: Mapping[int, tuple[PlannedStep, ...]], store: Store) -> Iterator[Result]:
+        workers = Workers(self.n_jobs, self.learner.capabilities.parallel, self.environment_facts)
+        together = len(due) > 1 and workers.count > 1
+        make = self._remote_task if together and workers.are_elsewhere and store.durable else self._task
+        # Each is made only once its turn has come: its rows may lie on disk.
+        tasks = (task for steps in due.values() if (task := make(build, steps, store)) is not None)
+        if together:
+            yield from workers.run(tasks)
+        else:
             for task in tasks:
-                yield from _run_here(task)
-            return
-        # Memory maps are off: they would leave rows in temporary files that no purge knows of.
-        parallel = joblib.Parallel(
-            n_jobs=self.n_jobs,
-            prefer=self.learner.capabilities.parallel,
-            max_nbytes=None,
-            return_as="generator_unordered",
-        )
-        for trained, error in parallel(joblib.delayed(run_task)(task) for task in tasks):
-            yield from trained
-            if error is not None:
-                yield error
+                assert isinstance(task, ShardTask)
+                yield from run_here(task)
+
+    def _task(self, build: Build, steps: tuple[PlannedStep, ...], store: Store) -> ShardTask | None:
+        """The task of these steps; None if they are not planned any more.
+
+        A request that came in meanwhile has changed the plan then, and the rows may be gone.
+        """
+        with store.at_rest():
+            if not _is_planned(steps, store):
+                return None
+            parent = None if steps[0].parent is None else store.parts(steps[0].parent)
+            base = store.parts(key) if (key := _base_of(build.plan, steps, store)) else None
+            records = store.shard(build.records, steps[0].shard)
+        return ShardTask(self.learner, records, steps, parent, self.labels, base)
+
+    def _remote_task(self, build: Build, steps: tuple[PlannedStep, ...], store: Store) -> RemoteTask | None:
+        """The same for a worker that reads rows and states itself."""
+        assert isinstance(build.records, StoredRecords)
+        with store.at_rest():
+            if not _is_planned(steps, store):
+                return None
+            parent = None if steps[0].parent is None else store.ledger.checkpoint(steps[0].parent)
+            base = store.ledger.checkpoint(key) if (key := _base_of(build.plan, steps, store)) else None
+            records = store.located(build.records, steps[0].shard)
+        return RemoteTask(self.learner, records, steps, parent, self.labels, base, store.blobs)
 
 
-def _base_of(plan: Plan, steps: tuple[PlannedStep, ...], store: Store) -> Parts | None:
-    """The parts of the base model, if one of these steps starts from it.
+def _is_planned(steps: tuple[PlannedStep, ...], store: Store) -> bool:
+    return store.ledger.keys() >= {step.key for step in steps}
+
+
+def _base_of(plan: Plan, steps: tuple[PlannedStep, ...], store: Store) -> str | None:
+    """The key of the base model, if one of these steps starts from it.
 
     Raises
     ------
     StateError
-        If the store has lost them.
+        If the store has lost it.
     """
     if plan.base is None or all(step.constant or step.parent is not None for step in steps):
         return None
@@ -159,11 +229,21 @@ def _base_of(plan: Plan, steps: tuple[PlannedStep, ...], store: Store) -> Parts 
             "The base model that training starts from is not in the store any more; nothing was trained. Bring its "
             "blobs back from a backup, or call fit again with the same records and base=."
         )
-    return store.parts(plan.base)
+    return plan.base
 
 
-def _run_here(task: ShardTask) -> Iterator[TrainedStep | TrainingError]:
-    try:
-        yield from train_shard(task)
-    except TrainingError as error:
-        yield error
+def _worker_lost(error: BrokenExecutor) -> WorkerLostError:
+    lost = WorkerLostError(
+        f"A worker process was killed {_ATTEMPTS} times in a row while it trained, most often for want of memory. What "
+        "was trained is kept and nothing else was changed. Lower n_jobs, or use more shards, and call fit or repair "
+        "again."
+    )
+    lost.__cause__ = error
+    return lost
+
+
+def _given_up(left: Collection[int]) -> StateError:
+    return StateError(
+        f"New states of shard {min(left)} were swept away {_ATTEMPTS} times before they were recorded; what was "
+        "trained before is kept. See that no other process sweeps the store all the time, and call repair()."
+    )

@@ -114,7 +114,8 @@ def _manifest(model: SisaEnsemble, estimator: Mapping[str, Any]) -> Manifest:
 
 
 def _serving(constituent: Constituent | None) -> Serving | None:
-    if constituent is None:
+    if constituent is None or not constituent.step.kept:
+        # A state that waits for the next one is none of those that the digest of the model covers.
         return None
     return Serving(constituent.step.slice, constituent.step.classes, constituent.constant is not None)
 

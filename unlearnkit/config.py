@@ -58,6 +58,8 @@ class Config:
         Of the process that made this object.
     base : object, PackedBase or None
         The model that training starts from.
+    checkpoint_every : int
+        Which states are kept.
     estimator : dict
         How a store remembers the estimator: its task, its adapter, and the wrapped model in plain values, or None where
         that takes the user's own code.
@@ -76,6 +78,7 @@ class Config:
     verbose: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     base: Any = None
+    checkpoint_every: int = 1
     estimator: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -116,6 +119,7 @@ class Blueprint:
             resumable=capabilities.resumable,
             absent_classes=capabilities.absent_classes,
             base=base,
+            checkpoint_every=config.checkpoint_every,
         )
         return cls(config, schema, partition, context)
 

@@ -36,7 +36,7 @@ from unlearnkit.ledger import (
     Item,
     Request,
 )
-from unlearnkit.plan import NO_BASE, Plan, missing, plan_shard
+from unlearnkit.plan import NO_BASE, Context, Plan, missing, needed, plan_shard, repeated, standing
 from unlearnkit.policy import now
 from unlearnkit.receipts import Estimate
 from unlearnkit.records import Records, Removed
@@ -271,6 +271,7 @@ class Eraser:
             "restart_points": {str(s): _last_kept(plan, s, stored) for s in sorted(first)},
             "steps_total": plan.n_steps,
             "steps_retrained": 0,
+            "steps_repeated": 0,
             "untrainable_shards": {},
             "rebuilt_shards": [],
             "states_destroyed": sum(key in stored for key in lost),
@@ -377,6 +378,11 @@ class Eraser:
             waiting = degraded & shards.keys()
             facts = {
                 "steps_retrained": _retrained(plan, shards, stored, rebuilt),
+                "steps_repeated": sum(
+                    len(repeated(self.blueprint.context, plan.shards[shard], first))
+                    for shard, first in shards.items()
+                    if shard not in {*waiting, *rebuilt}
+                ),
                 "untrainable_shards": {str(s): untrainable[str(s)] for s in sorted(waiting) if str(s) in untrainable},
                 "rebuilt_shards": sorted(set(rebuilt) & shards.keys()),
             }
@@ -399,11 +405,14 @@ def outside(blueprint: Blueprint) -> tuple[str, ...]:
     return (f"the base model that training starts from (digest {base[:16]}), and whatever it was trained on",)
 
 
-def estimate(old: Plan, removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Collection[int]) -> Estimate:
+def estimate(
+    context: Context, old: Plan, removal: Removal, stored: Mapping[str, Checkpoint], untrainable: Collection[int]
+) -> Estimate:
     """What carrying out a request would cost.
 
     Parameters
     ----------
+    context : Context
     old : Plan
         As it is now.
     removal : Removal
@@ -416,12 +425,14 @@ def estimate(old: Plan, removal: Removal, stored: Mapping[str, Checkpoint], untr
     hopeless = set(untrainable) - first.keys()
     trainable = (steps for s, steps in enumerate(plan.shards) if s not in hopeless)
     steps = [step for of_shard in trainable for step in missing(of_shard, stored)]
-    abstaining = tuple(s for s, of_shard in enumerate(plan.shards) if not of_shard or of_shard[0].key not in stored)
-    total = sum(step.step.epochs * step.n for step in plan)
+    abstaining = tuple(s for s, of_shard in enumerate(plan.shards) if standing(of_shard, stored) is None)
+    again = [step for s, place in first.items() for step in repeated(context, plan.shards[s], place)]
+    total = sum(step.step.epochs * step.n for of_shard in plan.shards for step in needed(of_shard))
     return Estimate(
         n_records=removal.removed.n_records,
         shards={shard: _number(old, shard, place) for shard, place in first.items()},
-        n_steps=len(steps),
+        n_steps=len(steps) - len(again),
+        n_repeated=len(again),
         steps_total=plan.n_steps,
         cost_share=float(sum(step.step.epochs * step.n for step in steps) / total) if total else 0.0,
         abstaining_shards=abstaining,
@@ -455,17 +466,17 @@ def _number(plan: Plan, shard: int, place: int) -> int:
 
 def _last_kept(plan: Plan, shard: int, stored: Mapping[str, Checkpoint]) -> int:
     """The last slice of a shard whose state stays, or -1."""
-    steps = plan.shards[shard]
-    kept = steps[: len(steps) - len(missing(steps, stored))]
-    return kept[-1].slice if kept else -1
+    last = standing(plan.shards[shard], stored)
+    return -1 if last is None else last.slice
 
 
 def _retrained(plan: Plan, shards: Mapping[int, int], stored: Collection[str], rebuilt: Collection[int]) -> int:
     """The steps of the plan that had to be trained again because of these shards' first affected places."""
+    due = {step.key for shard in shards for step in missing(plan.shards[shard], stored)}
     return sum(
-        step.key in stored and (step.place >= first or shard in rebuilt)
+        step.key not in due and (step.place >= first or shard in rebuilt)
         for shard, first in shards.items()
-        for step in plan.shards[shard]
+        for step in needed(plan.shards[shard])
     )
 
 

@@ -6,7 +6,8 @@
     ├── DataError (ValueError)              rows, targets, weights or ids that cannot be used
     │   ├── DataTypeError (TypeError)       ... because they are of the wrong kind
     │   ├── SchemaError                     ... because they do not fit the schema of the model
-    │   └── ForgottenRecordError            ... because they belong to ids that the store has forgotten
+    │   ├── ForgottenRecordError            ... because they belong to ids that the store has forgotten
+    │   └── RowsDifferError                 ... because they are not the records that the store has digests of
     ├── UnknownRecordError (LookupError)    an id that no record of the model has
     ├── ParameterError (ValueError)         an option of the estimator that makes no sense
     │   └── CapabilityError                 ... that the wrapped model cannot honour exactly
@@ -16,13 +17,15 @@
     │   └── AdapterConflictError                several plugins claim it
     ├── TrainingError (RuntimeError)        a step failed; carries shard and slice
     ├── EnvironmentChangedError (RuntimeError)  training on would mix two environments
+    ├── WorkerLostError (RuntimeError)      worker processes are killed again and again
     ├── NoConstituentError (RuntimeError)   every shard abstains, nothing can be predicted
     ├── StateError (ValueError)             stored bytes that are not what they claim to be
     ├── StoreError (RuntimeError)           a store cannot be opened, read or written
     │   ├── PredictOnlyError (AttributeError)   a model from a bundle was asked for what takes its store
     │   ├── StoreInUseError                 it holds another model, or another process is at work in it
     │   └── KeyMissingError                 a secret of it is neither in its file nor in the environment
-    └── CodeNeededError (RuntimeError)      the stored model needs the user's own code: pass estimator=
+    ├── CodeNeededError (RuntimeError)      the stored model needs the user's own code: pass estimator=
+    └── RowsNeededError (RuntimeError)      the rows to train on are kept elsewhere: pass load_rows=
 
     UnlearnKitWarning (UserWarning)         nothing is wrong yet
     ├── DataWarning                         the data limit what can be forgotten, or how cheaply
@@ -52,6 +55,10 @@ class SchemaError(DataError):
 
 class ForgottenRecordError(DataError):
     """Rows of ids that the store has forgotten, in data that are to be trained on."""
+
+
+class RowsDifferError(DataError):
+    """Rows from outside a store that are not the records that it has digests of."""
 
 
 class UnknownRecordError(UnlearnKitError, LookupError):
@@ -114,6 +121,10 @@ class EnvironmentChangedError(UnlearnKitError, RuntimeError):
     """A step would train on from a state that other library versions have made."""
 
 
+class WorkerLostError(UnlearnKitError, RuntimeError):
+    """Worker processes that are killed again and again while they train."""
+
+
 class NoConstituentError(UnlearnKitError, RuntimeError):
     """Every shard abstains, so there is nothing to predict with."""
 
@@ -140,6 +151,10 @@ class KeyMissingError(StoreError):
 
 class CodeNeededError(UnlearnKitError, RuntimeError):
     """A stored model that needs code of the user's own, or was trained with other code than is here."""
+
+
+class RowsNeededError(UnlearnKitError, RuntimeError):
+    """A model whose rows are kept elsewhere was asked for what takes them."""
 
 
 class UnlearnKitWarning(UserWarning):

@@ -47,6 +47,9 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         plugin. What the base was trained on is outside the guarantee, and receipts say so.
     store : path, Store or None
         Where the model lives: a folder, or a `Store`. None: in memory. A store holds one model and its life.
+    checkpoint_every : int
+        Keep the states of every so-manieth slice, and of the last. More means less to store, and at a request unchanged
+        steps to train again on the way to the changed ones.
     when_isolated : {"raise", "prior"}
         When every shard abstains, raise `NoConstituentError` or predict the class frequencies of what is left.
     n_jobs : int or None

@@ -54,6 +54,10 @@ class DirectoryBlobs:
         """
         return checked(name, read(self._path(name)) if _NAME.fullmatch(name) else None)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of this name; it is not read."""
+        return _NAME.fullmatch(name) is not None and self._path(name).is_file()
+
     def delete(self, names: Iterable[str]) -> None:
         """Destroy the bytes of these names, durably when this returns; a name without bytes is passed over."""
         removed = [remove(self._path(name)) for name in names if _NAME.fullmatch(name)]

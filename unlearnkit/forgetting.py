@@ -19,7 +19,7 @@ from unlearnkit.errors import (
 )
 from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.live import LiveModel
-from unlearnkit.plan import PlannedStep, missing
+from unlearnkit.plan import Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Receipt
 from unlearnkit.store import BUILT, REBUILT, TRAINING, UNTRAINABLE
@@ -136,8 +136,7 @@ class ForgettingModel(LiveModel):
         }
         if stale:
             self.store.apply(Change(notes={REBUILT: sorted(stale)}))
-            self.store.replan(plan.with_shards(dict.fromkeys(stale, ())).keys)
-            self.store.replan(plan.keys)
+            self.store.drop(step.key for shard in stale for step in plan.shards[shard])
 
     def _is_foreign(self, steps: tuple[PlannedStep, ...], stored: Mapping[str, Checkpoint]) -> bool:
         current = self.config.environment_digest
@@ -167,7 +166,16 @@ class ForgettingModel(LiveModel):
                     notify("unlearnkit_step_trained", step=trained.step, seconds=trained.seconds)
 
             own = builder or self._builder
-            return own.build(build, self.store, on_step, frozenset(without), anew) if due else {}
+            failures = own.build(build, self.store, on_step, frozenset(without), anew) if due else {}
+        self._drop_passing(build.plan)
+        return failures
+
+    def _drop_passing(self, plan: Plan) -> None:
+        """Destroy states that training went on from, and that are not to be kept."""
+        passing = {step.key for step in plan if not step.kept}
+        found = passing & self.store.checkpoints().keys() if passing else set()
+        if found:
+            self.store.drop(found)
 
     def _warn(self, failures: Mapping[int, TrainingError]) -> None:
         for shard, error in failures.items():

@@ -64,8 +64,15 @@ def stored_blueprint(store: Store, config: Config) -> Blueprint:
     schema = Schema.from_json(settings["schema"])
     partition = store.partition(settings, schema.id_type if schema.explicit_ids else None)
     names = ("name", "n_shards", "n_slices", "when_isolated", "seed", "random_state")
-    config = replace(config, **{name: settings[name] for name in names}, schema=schema, partition=partition.option)
-    return Blueprint(config, schema, partition, Context(**settings["context"]))
+    context = Context(**settings["context"])
+    config = replace(
+        config,
+        **{name: settings[name] for name in names},
+        schema=schema,
+        partition=partition.option,
+        checkpoint_every=context.checkpoint_every,
+    )
+    return Blueprint(config, schema, partition, context)
 
 
 class Founding:
@@ -121,6 +128,7 @@ class Founding:
             "aggregation": (given.aggregation.identity, self._store.settings()["aggregation"]),
             "partition": (_bands(given), known.partition.bands),
             "when_isolated": (given.when_isolated, known.config.when_isolated),
+            "checkpoint_every": (given.checkpoint_every, known.config.checkpoint_every),
             "random_state": (
                 known.config.seed if given.random_state is None else given.random_state,
                 known.config.seed,

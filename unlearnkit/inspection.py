@@ -162,7 +162,7 @@ def plan(blueprint: Blueprint, store: Store) -> Findings:
     ledger = store.ledger
     expected = plan_of(blueprint, ledger.cells(), store.blobs)
     steps = {step.key: step for step in expected}
-    differing = len(ledger.keys() ^ steps.keys())
+    differing = len(ledger.keys() ^ expected.keys)
     if differing:
         yield Finding("plan", "plan", f"{differing} keys are not those of the stored records", REPAIR)
     for key, checkpoint in ledger.checkpoints().items():

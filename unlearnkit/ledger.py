@@ -140,6 +140,8 @@ class Change:
         Tombstones to lift: readmitted, or past their retention.
     checkpoints : tuple of Checkpoint
         States that the new plan has from the start. Their keys are in it.
+    dropped : frozenset of str
+        Keys of checkpoints to drop though they are in the plan.
     """
 
     keys: Collection[str] | None = None
@@ -151,6 +153,7 @@ class Change:
     lifted: frozenset[str] = frozenset()
     checkpoints: tuple[Checkpoint, ...] = ()
     submitted: tuple[Request, ...] = ()
+    dropped: frozenset[str] = frozenset()
 
 
 class Ledger(Protocol):
@@ -283,11 +286,13 @@ class MemoryLedger:
             self._notes.update(change.notes)
             for pseudonym in change.lifted:
                 self._tombstones.pop(pseudonym, None)
-            self._epoch += change.keys is not None or bool(change.cells)
-            if change.keys is None:
+            self._epoch += change.keys is not None or bool(change.cells) or bool(change.dropped)
+            if change.keys is None and not change.dropped:
                 return ()
-            self._keys = frozenset(change.keys)
-            dropped = tuple(self._checkpoints.pop(key) for key in self._checkpoints.keys() - self._keys)
+            if change.keys is not None:
+                self._keys = frozenset(change.keys)
+            outside = (self._checkpoints.keys() - self._keys) | (self._checkpoints.keys() & change.dropped)
+            dropped = tuple(self._checkpoints.pop(key) for key in outside)
             self._checkpoints.update({checkpoint.key: checkpoint for checkpoint in change.checkpoints})
             return dropped
 

@@ -128,7 +128,9 @@ class LiveModel:
 
     @property
     def _builder(self) -> Builder:
-        return Builder(self.learner, self.schema.labels, self.config.environment_digest, self.config.n_jobs)
+        config = self.config
+        labels = self.schema.labels
+        return Builder(self.learner, labels, config.environment_digest, config.n_jobs, config.environment)
 
     @property
     def _eraser(self) -> Eraser:
@@ -308,7 +310,7 @@ class LiveModel:
         with self.store.at_rest():
             self._sync()
             removal = self._eraser.remove(self._build, self._eraser.request(self._build, ids))
-            return estimate(self._build.plan, removal, self.store.checkpoints(), self._untrainable)
+            return estimate(self._context, self._build.plan, removal, self.store.checkpoints(), self._untrainable)
 
     def _damaged(self, stored: Mapping[str, Checkpoint]) -> set[str]:
         return {key for key, checkpoint in stored.items() if not self.store.is_whole(checkpoint)}

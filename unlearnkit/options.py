@@ -85,6 +85,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         adapter: str | None = None,
         base: Any = None,
         store: str | os.PathLike[str] | Store | None = None,
+        checkpoint_every: int = 1,
         when_isolated: str = "raise",
         n_jobs: int | None = None,
         random_state: int | None = None,
@@ -99,6 +100,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self.adapter = adapter
         self.base = base
         self.store = store
+        self.checkpoint_every = checkpoint_every
         self.when_isolated = when_isolated
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -123,6 +125,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             other = "SISARegressor" if capabilities.task == "regression" else "SISAClassifier"
             raise ParameterError(f"{name} is for {capabilities.task}; nothing was changed. Use {other}, or wrap().")
         _check_count("n_shards", self.n_shards)
+        _check_count("checkpoint_every", self.checkpoint_every)
         if self.when_isolated not in ("raise", "prior"):
             raise ParameterError(f'when_isolated={self.when_isolated!r} is neither "raise" nor "prior".')
         given: Any = self.random_state
@@ -146,6 +149,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             verbose=int(self.verbose),
             environment=environment(self._model(), learner),
             base=self.base,
+            checkpoint_every=int(self.checkpoint_every),
             estimator=self._remembered(),
         )
 

@@ -11,8 +11,8 @@ is what must be trained.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from unlearnkit.data import SliceFacts
@@ -40,6 +40,8 @@ class Context:
         As the learner declares.
     base : str
         The digest of the model that training starts from, and the key that it is stored under.
+    checkpoint_every : int
+        Which states are kept: of every so-manieth slice, and of the last. It is in no key.
     """
 
     fingerprint: str
@@ -50,6 +52,7 @@ class Context:
     resumable: bool
     absent_classes: bool
     base: str = NO_BASE
+    checkpoint_every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class PlannedStep:
     place : int
         Where the records of the step's slice are kept. Slices that arrived later are numbered without those that
         forgetting has emptied; their records stay where they are.
+    kept : bool
+        The state is stored. Others only pass through their bytes to the next step.
     """
 
     step: Step
@@ -82,6 +87,7 @@ class PlannedStep:
     classes: tuple[int, ...] | None
     constant: bool
     place: int
+    kept: bool = True
 
     @property
     def shard(self) -> int:
@@ -142,9 +148,48 @@ class Plan:
 
 
 def missing(steps: Sequence[PlannedStep], stored: Container[str]) -> tuple[PlannedStep, ...]:
-    """The steps of a shard from the first on that has no stored state under its key."""
-    first = next((i for i, step in enumerate(steps) if step.key not in stored), len(steps))
-    return tuple(steps[first:])
+    """The steps of a shard to train: from the first on that is to be kept and has no stored state under its key.
+
+    And those before it that it goes on from, back to one that is stored. What no kept state goes on from is left out.
+    """
+    first = next((i for i, step in enumerate(steps) if step.kept and step.key not in stored), None)
+    if first is None:
+        return ()
+    return _leading(steps, lambda i: i >= first or steps[i].key not in stored, first)
+
+
+def needed(steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
+    """The steps of a shard that take part in a state that is kept."""
+    return _leading(steps, lambda _: True, 0)
+
+
+def _leading(steps: Sequence[PlannedStep], is_open: Callable[[int], bool], first: int) -> tuple[PlannedStep, ...]:
+    """The kept steps from `first` on, and every open step that one of them goes on from."""
+    found: list[PlannedStep] = []
+    parents: set[str | None] = set()
+    for i in reversed(range(len(steps))):
+        step = steps[i]
+        if (step.kept and i >= first) or (step.key in parents and is_open(i)):
+            found.append(step)
+            parents.add(step.parent)
+    return tuple(reversed(found))
+
+
+def standing(steps: Sequence[PlannedStep], stored: Container[str]) -> PlannedStep | None:
+    """The step whose state a shard serves: the last that is stored before the first to train."""
+    due = missing(steps, stored)
+    before = steps[: steps.index(due[0])] if due else steps
+    return next((step for step in reversed(before) if step.key in stored), None)
+
+
+def repeated(context: Context, steps: Sequence[PlannedStep], place: int) -> tuple[PlannedStep, ...]:
+    """The steps before a place that are trained again with what changed there, because their states are not kept."""
+    before = {step.key for step in steps if step.place < place and _is_due(context, step.slice)}
+    return tuple(step for step in missing(steps, before) if step.place < place)
+
+
+def _is_due(context: Context, r: int) -> bool:
+    return (r + 1) % context.checkpoint_every == 0
 
 
 def plan_all(context: Context, facts: Iterable[Sequence[SliceFacts]]) -> Plan:
@@ -165,7 +210,10 @@ def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tu
         previous = steps[-1] if steps else None
         step = _plan_step(context, shard, r, place, facts, previous=previous, seen=seen, n=n, gained=gained)
         steps.append(step)
-    return tuple(steps)
+    last = len(steps) - 1
+    return tuple(
+        step if i == last or _is_due(context, step.slice) else replace(step, kept=False) for i, step in enumerate(steps)
+    )
 
 
 def _numbered(slices: Sequence[SliceFacts], n_slices: int) -> Iterator[tuple[int, int, SliceFacts]]:

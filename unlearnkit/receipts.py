@@ -34,6 +34,8 @@ class Receipt:
         Each affected shard and the first slice affected in it.
     steps_retrained : int
         Steps trained again for it so far; a step shared with other requests counts for each.
+    steps_repeated : int
+        Unchanged steps trained again on the way to these, because their states are not kept (``checkpoint_every``).
     steps_total : int
         Steps of the whole model.
     states_destroyed : int
@@ -78,6 +80,7 @@ class Receipt:
     isolated_at: datetime | None = None
     purged_at: datetime | None = None
     steps_retrained: int = 0
+    steps_repeated: int = 0
     untrainable_shards: dict[int, str] = field(default_factory=dict)
     rebuilt_shards: tuple[int, ...] = ()
     digest_after: str | None = None
@@ -117,6 +120,8 @@ class Estimate:
         Affected shards and the first slice affected in each.
     n_steps : int
         Steps to train again.
+    n_repeated : int
+        Unchanged steps to train again on the way to these, because their states are not kept.
     steps_total : int
         Steps of the whole model.
     cost_share : float
@@ -130,6 +135,7 @@ class Estimate:
     n_records: int
     shards: dict[int, int]
     n_steps: int
+    n_repeated: int
     steps_total: int
     cost_share: float
     abstaining_shards: tuple[int, ...]

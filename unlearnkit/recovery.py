@@ -26,8 +26,7 @@ def recover(store: Store, keys: frozenset[str]) -> None:
     present = set(store.blobs.names())
     lost = {key for key, c in ledger.checkpoints().items() if not {name for _, name in c.parts} <= present}
     if lost:
-        ledger.apply(Change(keys=keys - lost, notes={TRAINING: True}))
-        ledger.apply(Change(keys=keys))
+        ledger.apply(Change(dropped=frozenset(lost), notes={TRAINING: True}))
     _expire(store)
     if store.root is not None:
         sweep_temporary(store.root)

@@ -15,7 +15,7 @@ from unlearnkit.config import Blueprint
 from unlearnkit.errors import DataError, NoConstituentError, StateError
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
-from unlearnkit.plan import PlannedStep, missing
+from unlearnkit.plan import PlannedStep, standing
 from unlearnkit.records import Records
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store
@@ -203,10 +203,10 @@ def open_constituent(
     old : Constituent or None
         What serves now: if it is of the same bytes, it goes on.
     """
-    kept = steps[: len(steps) - len(missing(steps, stored))]
-    if not kept:
+    last = standing(steps, stored)
+    if last is None:
         return None
-    last, checkpoint = kept[-1], stored[kept[-1].key]
+    checkpoint = stored[last.key]
     if old is not None and old.checkpoint == checkpoint:
         return old if old.step == last else replace(old, step=last)
     parts = {part: store.blobs.get(name) for part, name in checkpoint.parts}

@@ -12,7 +12,7 @@ from typing import Any
 from unlearnkit.database import Database
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import Cell, Change, Checkpoint, Item, Request
-from unlearnkit.sealed import META, TABLES, Reader, Row, Writer, place, seal, tally
+from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, is_complete, place, seal, tally
 
 # What can be made again from the records. `parts` follows from the two before it.
 _DERIVED = ("plan", "checkpoints", "cells", "parts")
@@ -100,10 +100,12 @@ class SqlLedger:
             writer.put("notes", [(name, _dump(value)) for name, value in change.notes.items()])
             writer.put("tombstones", change.tombstones.items())
             writer.drop("tombstones", writer.lookup("tombstones", change.lifted))
-            writer.epoch += change.keys is not None or bool(change.cells)
-            if change.keys is None:
+            writer.epoch += change.keys is not None or bool(change.cells) or bool(change.dropped)
+            if change.keys is None and not change.dropped:
                 return ()
-            dropped = _replan(writer, frozenset(change.keys))
+            dropped = _drop(writer, change.dropped)
+            if change.keys is not None:
+                dropped += _replan(writer, frozenset(change.keys))
             _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint) for checkpoint in change.checkpoints])
             return dropped
 
@@ -152,9 +154,7 @@ class SqlLedger:
     def requests(self, *states: str) -> tuple[Request, ...]:
         """The requests in these states (none given: all), oldest first."""
         with self._database.read() as reader:
-            state = reader.tables["requests"].c.state
-            rows = reader.rows("requests", *([state.in_(states)] if states else []))
-            reader.check_count("requests")
+            rows = reader.group("requests", states) if states else reader.rows("requests")
             items: dict[int, str] = dict(reader.rows("items"))
         return tuple(_request(row, items) for row in sorted(rows))
 
@@ -246,8 +246,7 @@ class SqlLedger:
         with self._database.read() as reader:
             sound, _ = self._sort_out(reader)
             try:
-                count, mixed = reader.meta()["tallies"]["plan"]
-                known = (int(count), int(mixed, 16))
+                known = reader.known_tallies()["plan"]
             except StateError:
                 known = None
         return Remains(
@@ -264,7 +263,7 @@ class SqlLedger:
             if name in _DERIVED:
                 writer.rewrite(name, rows)
             else:
-                writer.tallies[name] = tally(seal(name, row) for row in rows)
+                writer.recount(name, rows)
         # A number that no reader holds yet, whatever the last one was.
         writer.epoch = max(int(time.time()), _epoch(writer) + 1)
         writer.untidy = True
@@ -275,9 +274,9 @@ class SqlLedger:
         sound: dict[str, list[Row]] = {}
         findings = []
         try:
-            tallies = reader.meta()["tallies"]
+            known = reader.known_tallies()
         except StateError:
-            tallies = {}
+            known = None
             findings.append(META)
         for name in TABLES:
             if name == META:
@@ -288,11 +287,11 @@ class SqlLedger:
             except StateError:
                 rows = []
                 findings.append(f"{name} (cannot be read)")
+            whole = [(row, found) for row, found in rows if seal(name, row) == found]
             broken = [place(name, row) for row, found in rows if seal(name, row) != found]
-            sound[name] = [row for row, found in rows if seal(name, row) == found]
-            count, mixed = tally(seal(name, row) for row in sound[name])
-            if not broken and tallies.get(name, [count, f"{mixed:064x}"]) != [count, f"{mixed:064x}"]:
-                broken.append(f"{name} (rows are missing, or have come back)")
+            if not broken and known is not None and not is_complete(name, whole, known):
+                broken.append(f"{name} ({LOST})")
+            sound[name] = [row for row, _ in whole]
             findings += broken
         return sound, findings
 
@@ -326,9 +325,13 @@ def _replan(writer: Writer, keys: frozenset[str]) -> tuple[Checkpoint, ...]:
     known = {key for (key,) in rows}
     outside = [row for row in rows if row[0] not in keys]
     # No checkpoint is outside the plan.
-    dropped = writer.lookup("checkpoints", (key for (key,) in outside))
     writer.drop("plan", outside)
     writer.add("plan", [(key,) for key in sorted(keys - known)])
+    return _drop(writer, (key for (key,) in outside))
+
+
+def _drop(writer: Writer, keys: Iterable[str]) -> tuple[Checkpoint, ...]:
+    dropped = writer.lookup("checkpoints", keys)
     writer.drop("checkpoints", dropped)
     writer.drop("parts", sorted(_parts_of("checkpoints", dropped)))
     return tuple(_checkpoint(row) for row in dropped)

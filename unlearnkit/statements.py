@@ -49,6 +49,7 @@ _GROUPS: dict[str, dict[str, str]] = {
         "restart_points": "restart_points",
         "steps_total": "steps_total",
         "steps_retrained": "steps_retrained",
+        "steps_repeated": "steps_repeated",
         "untrainable_shards": "untrainable_shards",
         "rebuilt_shards": "rebuilt_shards",
     },
@@ -58,7 +59,14 @@ RECTIFICATION = "rectification"
 """The fact ``kind`` of a request that has replaced records instead of removing them."""
 _OF_REJECTED = ("request", "ids", "model")
 # What a purge cannot know yet, also where its statement is issued late.
-_KNOWN_AFTER_REPAIR = ("repaired_at", "digest_after", "steps_retrained", "untrainable_shards", "rebuilt_shards")
+_KNOWN_AFTER_REPAIR = (
+    "repaired_at",
+    "digest_after",
+    "steps_retrained",
+    "steps_repeated",
+    "untrainable_shards",
+    "rebuilt_shards",
+)
 # Without these a statement would say nothing.
 _NEEDED: dict[str, tuple[str, ...]] = {
     PURGED: ("received_at", "isolated_at", "purged_at", "digest_isolated"),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from unlearnkit.addresses import Addresses
 from unlearnkit.bands import Bands
-from unlearnkit.blobs import Blobs, MemoryBlobs
+from unlearnkit.blobs import Blobs, MemoryBlobs, put_parts
 from unlearnkit.cells import MANIFEST, pack_manifest
 from unlearnkit.errors import ParameterError, StateError, StoreError
 from unlearnkit.files import make_folder
@@ -252,8 +252,13 @@ class Store:
         What other processes have purged meanwhile need not have changed the plan: rows without weight train nothing.
         """
         if isinstance(records, StoredRecords) and self.durable:
-            records = records.moved(self.ledger.cells(), self._pending())
+            return self.located(records, shard).shard(shard)
         return records.shard(shard)
+
+    def located(self, records: StoredRecords, shard: int) -> StoredRecords:
+        """The records of a shard as the ledger knows them now, not read yet: they travel to who will read them."""
+        cells = (cell for cell in self.ledger.cells() if cell.shard == shard)
+        return records.moved(cells, self._pending())
 
     def save(self, step: PlannedStep, parts: Parts, environment: str) -> bool:
         """Keep a state if its step is still in the plan; otherwise leave nothing of it behind.
@@ -264,10 +269,29 @@ class Store:
             Whether it was kept.
         """
         with self.locks.writer():
-            names = self.blobs.put(parts.values())
-            named = tuple(sorted(zip(parts, names, strict=True)))
+            return self.commit(step, self.put(parts), environment)
+
+    def put(self, parts: Parts) -> tuple[tuple[str, str], ...]:
+        """Put the parts of a state into the blobs, and name them: part and blob names, sorted."""
+        return put_parts(self.blobs, parts)
+
+    def commit(self, step: PlannedStep, written: tuple[tuple[str, str], ...], environment: str) -> bool:
+        """Keep a state whose parts are in the blobs, if its step is still in the plan; otherwise destroy them.
+
+        Raises
+        ------
+        StateError
+            If a part is not there any more: whoever swept the blobs meanwhile could not know of it.
+        """
+        with self.locks.writer():
+            checkpoint = Checkpoint(step.key, step.shard, step.slice, written, environment, step.parent)
+            if not all(self.blobs.has(name) for _, name in written):
+                self._drop([checkpoint])
+                raise StateError(
+                    f"A part of the new state of shard {step.shard} was swept away before it was recorded; nothing was "
+                    "changed. Train the step again."
+                )
             replaced = self.ledger.checkpoint(step.key)
-            checkpoint = Checkpoint(step.key, step.shard, step.slice, named, environment, step.parent)
             kept = self.ledger.commit(checkpoint)
             if replaced is not None:
                 self._drop([replaced])
@@ -277,9 +301,7 @@ class Store:
 
     def put_base(self, key: str, parts: Parts, environment: str) -> Checkpoint:
         """Keep the parts of the model that training starts from; the caller records the checkpoint with the plan."""
-        names = self.blobs.put(parts.values())
-        named = tuple(sorted(zip(parts, names, strict=True)))
-        return Checkpoint(key, NOWHERE, NOWHERE, named, environment)
+        return Checkpoint(key, NOWHERE, NOWHERE, self.put(parts), environment)
 
     def parts(self, key: str) -> dict[str, bytes]:
         """The parts of a stored state, each checked against its name.
@@ -302,6 +324,11 @@ class Store:
         except StateError:
             return False
         return True
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Destroy the states under these keys, which stay in the plan."""
+        with self.locks.writer():
+            self._drop(self.ledger.apply(Change(dropped=frozenset(keys))))
 
     def replan(self, keys: Iterable[str]) -> int:
         """Make `keys` the plan and destroy every state outside it; says how many there were."""

@@ -48,11 +48,22 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class TrainedStep:
-    """The stored form of a trained state, and the seconds that it took."""
+    """The stored form of a trained state, and the seconds that it took.
+
+    Attributes
+    ----------
+    step : PlannedStep
+    parts : dict
+        Empty where they need not be brought back: the state is not to be kept, or it is written already.
+    seconds : float
+    written : tuple of (str, str)
+        Part and blob names of a state that a worker has put into the blobs itself.
+    """
 
     step: PlannedStep
     parts: Parts
     seconds: float
+    written: tuple[tuple[str, str], ...] = ()
 
 
 def train_shard(task: ShardTask) -> Iterator[TrainedStep]:
@@ -76,16 +87,6 @@ def train_shard(task: ShardTask) -> Iterator[TrainedStep]:
                     parts, scratch = None, {}
                 parts = _train_step(task, planned, parts, scratch)
             yield TrainedStep(planned, parts, time.perf_counter() - began)
-
-
-def run_task(task: ShardTask) -> tuple[list[TrainedStep], TrainingError | None]:
-    """All trained steps of a task, and the error that ended it early: what a worker sends back."""
-    trained: list[TrainedStep] = []
-    try:
-        trained.extend(train_shard(task))
-    except TrainingError as error:
-        return trained, error
-    return trained, None
 
 
 def _train_step(task: ShardTask, planned: PlannedStep, parts: Parts | None, scratch: dict[str, Any]) -> Parts:

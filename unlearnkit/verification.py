@@ -20,8 +20,8 @@ States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
 
 
 def states_of(plan: Plan, stored: Mapping[str, Checkpoint]) -> States:
-    """Part names and part digests of each step that is stored."""
-    found = ((step, stored.get(step.key)) for step in plan)
+    """Part names and part digests of each step that is stored and is to be kept."""
+    found = ((step, stored.get(step.key)) for step in plan if step.kept)
     return {(step.shard, step.slice): c.parts for step, c in found if c is not None}
 
 
