@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import logging
 import os
 import sys
 import types
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from unlearnkit.partition import HashPartition
 from unlearnkit.testing import RememberingLearner
 
 SECRET = b"the secret of these tests"
+OBJECT_KEYS = ("key-id-of-these-tests", "key-of-these-tests")
 
 
 class Remember(BaseEstimator):
@@ -109,7 +113,7 @@ def type_name(cls: type) -> str:
 @pytest.fixture(scope="session")
 def helpers() -> types.SimpleNamespace:
     """The functions of this module: test modules do not import each other."""
-    names = ("rows", "build", "twin", "remembered", "Entry", "plugin", "type_name", "SECRET")
+    names = ("rows", "build", "twin", "remembered", "Entry", "plugin", "type_name", "SECRET", "OBJECT_KEYS")
     return types.SimpleNamespace(**{name: globals()[name] for name in names})
 
 
@@ -139,6 +143,58 @@ def remember(install: Any) -> type[Remember]:
     # Found by name when a fitted model is unpickled.
     sys.modules.setdefault(Remember.__module__, sys.modules[__name__])
     return Remember
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Any:
+    """A PostgreSQL server, one for each worker; the test is skipped where there can be none."""
+    home = Path(__file__).with_name("postgres_server.py")
+    spec = importlib.util.spec_from_file_location("postgres_server", home)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if why := module.lacking():
+        pytest.skip(why)
+    with module.running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Any) -> Any:
+    """The URL of a database of this test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    yield postgres.create(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="module")
+def object_store() -> Any:
+    """A client of an object store on the loopback interface."""
+    import boto3
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    known = {"aws_access_key_id": OBJECT_KEYS[0], "aws_secret_access_key": OBJECT_KEYS[1], "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **known)
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_store: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A bucket of this test's own, its client, and what in the environment leads there."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    object_store.create_bucket(Bucket=name)
+    address = object_store.meta.endpoint_url
+    variables = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL")
+    for variable, value in zip(variables, (*OBJECT_KEYS, "us-east-1", address), strict=True):
+        monkeypatch.setenv(variable, value)
+    return types.SimpleNamespace(name=name, url=f"s3://{name}/models/churn", client=object_store, address=address)
 
 
 @pytest.fixture(scope="session")

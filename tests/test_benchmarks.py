@@ -57,6 +57,13 @@ def test_bands_agree_with_requests_drawn_against_the_placement():
     assert found["ok"] is True
 
 
+def test_ledger_growth_compares_a_long_past_with_none():
+    found = last_line("ledger_growth.py", "--kind", "memory", "--kind", "sqlite")
+
+    assert [row["ledger"] for row in found["rows"]] == ["memory"] * 3 + ["sqlite"] * 3
+    assert all(row["empty (ms)"] > 0 and row["full (ms)"] > 0 for row in found["rows"])
+
+
 def test_formula_of_uniform_cells(bands):
     for case in ((1, 1, 1), (20, 50, 8), (7, 3, 39)):
         assert math.isclose(bands.share(*bands.uniform(*case[:2]), case[2]), bands.published(*case), rel_tol=1e-12)

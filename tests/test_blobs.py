@@ -16,10 +16,13 @@ from unlearnkit import folder as module
 from unlearnkit.blobs import MemoryBlobs, blob_name, checked
 from unlearnkit.errors import StateError, StoreError
 from unlearnkit.folder import DirectoryBlobs
+from unlearnkit.objects import ObjectBlobs
 
 
-@pytest.fixture(params=["memory", "directory"])
+@pytest.fixture(params=["memory", "directory", "objects"])
 def blobs(request, tmp_path):
+    if request.param == "objects":
+        return ObjectBlobs(request.getfixturevalue("bucket").url)
     return MemoryBlobs() if request.param == "memory" else DirectoryBlobs(tmp_path / "blobs")
 
 
@@ -41,6 +44,15 @@ def fail_with(code):
         raise OSError(code, os.strerror(code))
 
     return failing
+
+
+def test_has_tells_without_reading(blobs):
+    (name,) = blobs.put([b"a"])
+    assert blobs.has(name)
+    assert not blobs.has(blob_name(b"b"))
+    assert not blobs.has("../" + name)
+    blobs.delete([name])
+    assert not blobs.has(name)
 
 
 @pytest.mark.parametrize("data", [b"", b"a", b"\0" * 1000])

@@ -222,9 +222,10 @@ class Life(RuleBasedStateMachine):
         labelled=st.booleans(),
         stored=st.sampled_from([True, False, False]),
         by=st.sampled_from(["fit", "partial_fit"]),
+        every=st.sampled_from([1, 1, 2, 3, 9]),
     )
-    def begin(self, *, seed, shards, slices, with_ids, weighted, labelled, stored, by):
-        self.drawn = (seed, shards, slices, with_ids, weighted, labelled, stored, by)
+    def begin(self, *, seed, shards, slices, with_ids, weighted, labelled, stored, by, every):
+        self.drawn = (seed, shards, slices, with_ids, weighted, labelled, stored, by, every)
         self.with_ids, self.weighted, self.labelled = with_ids, weighted, labelled
         self.position: dict[int, int] = {}
         self.path = self.folder / "a.sisa" if stored else None
@@ -236,6 +237,7 @@ class Life(RuleBasedStateMachine):
             random_state=seed % 1000,
             when_isolated="prior",
             store=self.path,
+            checkpoint_every=every,
         )
         call = self.given(rows)
         if by == "partial_fit":
@@ -370,6 +372,8 @@ class Life(RuleBasedStateMachine):
         """The oracle: the same life without what was forgotten, in a fresh model."""
         self.model.repair()
         assert self.model.degraded_shards_ == ()
+        kept = {step.key for step in self.model._ensemble.plan if step.kept}
+        assert self.model._ensemble.store.checkpoints().keys() == kept
         assert self.model.verify().exact
         rows = self.table.current()
         assert self.model.verify(**self.given(rows)).exact

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import random
 import threading
-import uuid
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 
@@ -28,40 +25,17 @@ from unlearnkit.ledger import (
 )
 from unlearnkit.sql import SqlLedger
 
-SERVER = os.environ.get("UNLEARNKIT_TEST_LEDGER_URL")
 
-
-@contextmanager
-def on_server(url):
-    """A ledger in a schema of its own."""
-    import sqlalchemy as sa
-
-    name = f"test_{uuid.uuid4().hex}"
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE SCHEMA {name}")
-    own = sa.make_url(url).update_query_dict({"options": f"-csearch_path={name}"})
-    ledger = SqlLedger(own.render_as_string(hide_password=False), create=True)
-    yield ledger
-    ledger.close()
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
-    engine.dispose()
-
-
-@pytest.fixture(params=["memory", "sqlite", *(["server"] if SERVER else [])])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def ledger(request, tmp_path):
     if request.param == "memory":
         yield MemoryLedger()
-    elif request.param == "sqlite":
-        ledger = SqlLedger(tmp_path / "ledger.sqlite", create=True)
-        yield ledger
-        assert ledger.check() == []
-        ledger.close()
-    else:
-        with on_server(SERVER) as ledger:
-            yield ledger
-            assert ledger.check() == []
+        return
+    target = tmp_path / "ledger.sqlite" if request.param == "sqlite" else request.getfixturevalue("database")
+    ledger = SqlLedger(target, create=True)
+    yield ledger
+    assert ledger.check() == []
+    ledger.close()
 
 
 def checkpoint(key, *blobs):
@@ -87,7 +61,10 @@ def history(rng, n):
     names = [f"{i:02}" for i in range(30)]
     submitted = 0
     for i in range(n):
-        match rng.choice(["plan", "commit", "commit", "submit", "advance", "cells"]):
+        match rng.choice(["plan", "drop", "commit", "commit", "submit", "advance", "cells"]):
+            case "drop":
+                change = Change(dropped=frozenset(rng.sample(names, 3)))
+                yield lambda ledger, change=change: sorted(c.key for c in ledger.apply(change))
             case "plan":
                 change = Change(keys=set(rng.sample(names, 20)), notes={rng.choice("ab"): i}, statements=(f"s{i}",))
                 yield lambda ledger, change=change: sorted(c.key for c in ledger.apply(change))
@@ -142,6 +119,21 @@ def test_a_checkpoint_comes_back_with_all_it_has(ledger):
     ledger.commit(full)
     assert ledger.checkpoint("a") == full
     assert ledger.checkpoint("a").parts == (("part0", "x"), ("part1", "y"))
+
+
+def test_a_state_may_be_dropped_while_its_key_stays_in_the_plan(ledger):
+    plan(ledger, "a", "b")
+    ledger.commit(checkpoint("a", "x", "both"))
+    ledger.commit(checkpoint("b", "y", "both"))
+    epoch = ledger.epoch
+    assert [c.key for c in ledger.apply(Change(dropped=frozenset({"a", "unknown"})))] == ["a"]
+    assert ledger.epoch > epoch
+    assert ledger.checkpoints().keys() == {"b"}
+    assert ledger.keys() == {"a", "b"}
+    assert ledger.references() == {"y", "both"}
+    assert ledger.commit(checkpoint("a", "z"))
+    with_plan = ledger.apply(Change(keys={"a"}, dropped=frozenset({"a"})))
+    assert sorted(c.key for c in with_plan) == ["a", "b"]
 
 
 def test_a_new_plan_drops_and_returns_what_is_outside(ledger):

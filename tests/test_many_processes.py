@@ -85,38 +85,44 @@ def check_chain(model):
 
 # -- many at once ----------------------------------------------------------------------------------------------------
 
+PLACE = """
+    import json, sys
+    from unlearnkit import locks
+    from unlearnkit.store import Store
+    # Ten processes that never rest: on a busy machine one may wait its turn for long.
+    locks.WRITER_S = 300.0
+    blobs, ledger, keys = json.loads(sys.argv[1])
+    store = Store(blobs, ledger, keys=keys)
+"""
 SUBMIT = """
-    import json, sys, warnings
-    path, how, wanted = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    import warnings
+    how, wanted = sys.argv[2], json.loads(sys.argv[3])
     if how == "submit":
-        from unlearnkit.store import Store
-        store = Store.at(path)
         sequences = [store.submit([ids])[0] for ids in wanted]
     else:
         from unlearnkit import load
-        clf = load(path)
+        clf = load(store)
         # A reader that stands in the way of a purge leaves it to the next: that is no failure.
         warnings.filterwarnings("ignore", "A reader keeps old pages", RuntimeWarning)
         sequences = [clf.forget(ids, repair=False).request_id for ids in wanted]
     print(json.dumps(sequences))
 """
 REPAIR = """
-    import json, sys, warnings
+    import warnings
     from pathlib import Path
     from unlearnkit import load
     warnings.filterwarnings("ignore", "A reader keeps old pages", RuntimeWarning)
-    clf, rounds = load(sys.argv[1]), 0
+    clf, rounds = load(store), 0
     while not Path(sys.argv[2]).exists():
         clf.repair()
         rounds += 1
     print(json.dumps(rounds))
 """
 READ = """
-    import json, sys
     from pathlib import Path
     import numpy as np
     from unlearnkit import load
-    clf, rounds, seen = load(sys.argv[1], refresh_s=0), 0, set()
+    clf, rounds, seen = load(store, refresh_s=0), 0, set()
     X = np.random.default_rng(0).normal(size=(20, 3))
     while not Path(sys.argv[2]).exists():
         found = clf.predict_proba(X)
@@ -127,11 +133,15 @@ READ = """
 """
 
 
-def test_many_submit_while_others_repair_and_read(tmp_path):
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_many_submit_while_others_repair_and_read(tmp_path, kind, request):
     X, y, ids = rows()
-    path, stop = tmp_path / "a.sisa", tmp_path / "stop"
+    stop = tmp_path / "stop"
+    database = request.getfixturevalue("database") if kind == "postgres" else str(tmp_path / "ledger.sqlite")
+    parts = [str(tmp_path / "blobs"), database, str(tmp_path / "keys")]
+    place, store = json.dumps(parts), Store(*parts[:2], keys=parts[2])
     options = {"n_shards": 4, "n_slices": 3, "random_state": 0, "when_isolated": "prior"}
-    clf = SISAClassifier(GaussianNB(), store=path, **options).fit(X, y, ids=ids)
+    clf = SISAClassifier(GaussianNB(), store=store, **options).fit(X, y, ids=ids)
     known = np.unique(ids).tolist()
     rng = np.random.default_rng(1)
     # Two thirds of the ids, each asked for several times.
@@ -141,8 +151,10 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
         for _ in range(SUBMITTERS)
     ]
     how = ["submit"] * 5 + ["forget"] * 3
-    with running(REPAIR, path, stop) as repairer, running(READ, path, stop) as reader:
-        submitters = [running(SUBMIT, path, kind, json.dumps(groups)) for kind, groups in zip(how, wanted, strict=True)]
+    with running(PLACE + REPAIR, place, stop) as repairer, running(PLACE + READ, place, stop) as reader:
+        submitters = [
+            running(PLACE + SUBMIT, place, way, json.dumps(groups)) for way, groups in zip(how, wanted, strict=True)
+        ]
         processes = [submitter.__enter__() for submitter in submitters]
         try:
             sequences = [result(process) for process in processes]
@@ -155,7 +167,7 @@ def test_many_submit_while_others_repair_and_read(tmp_path):
     assert rounds >= 1
     assert reads >= 2
     assert seen >= 2
-    final = load(path)
+    final = load(store)
     final.repair()
 
     # One total order, in which each process finds its own requests in the order in which it made them.

@@ -464,3 +464,55 @@ def test_a_purge_that_a_reader_held_up_is_done_when_the_store_is_opened_next(pla
         assert hits <= {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-wal!", "ledger.sqlite!"}
     assert load(path).receipts()[0].purged_at is not None
     assert search(sources(path, temporary), needles) == []
+
+
+# -- data that stays where it is ------------------------------------------------------------------------------------
+
+
+EXTERNAL = {
+    "naive bayes": Scenario(GaussianNB),
+    "scaled sgd": Scenario(lambda: make_pipeline(StandardScaler(), SGDClassifier(max_iter=5, tol=None))),
+    "ridge": Scenario(Ridge, rows="targets", slices=1),
+    "lightgbm, frame": Scenario(lightgbm, rows="frame"),
+}
+
+
+def digests_of(model, gone):
+    """The keyed hashes of the records of these ids, as bytes."""
+    ensemble = model._ensemble
+    addresses = {bytes.fromhex(item.address) for item in ensemble._eraser.addresses.items(gone)}
+    needles = {}
+    for shard in range(ensemble.config.n_shards):
+        records = ensemble._build.records.rows(shard)
+        for i in np.flatnonzero(records.matching(addresses)):
+            needles |= {f"{name}:{shard}/{i}": getattr(records, name)[i].tobytes() for name in ("rid", "content", "u")}
+    return needles
+
+
+@pytest.mark.parametrize("name", EXTERNAL)
+def test_a_store_of_external_data_never_has_a_value_target_or_id(places, name, capfd, caplog):
+    scenario, (path, temporary) = EXTERNAL[name], places
+    caplog.set_level(logging.DEBUG)
+    rng = np.random.default_rng(3)
+    X, y, ids = make_rows(scenario.rows, rng)
+    numbers = {n: p for value in values_of(X, y, np.ones(N, dtype=bool)) for n, p in forms(value).items()}
+    clear = {n: p for i in np.unique(ids).tolist() for n, p in names_of(i).items()}
+    clf = wrap(scenario.make(), store=path, data="external", n_shards=3, n_slices=scenario.slices, random_state=1)
+    clf.fit(X, y, ids=ids)
+
+    def everywhere():
+        out, err = capfd.readouterr()
+        return sources(path, temporary, out, err, caplog.text)
+
+    gone = np.unique(ids)[:3].tolist()
+    digests = digests_of(clf, gone)
+    hits = {needle for _, needle in search(everywhere(), numbers | clear | digests)}
+    # The digests are all there, and nothing else.
+    assert hits == set(digests) != set()
+    clf.forget(gone, repair=False)
+    assert search(everywhere(), numbers | clear | digests) == []
+    clf.repair(load_rows=lambda shard, place: (X, y, ids))
+    assert search(everywhere(), numbers | clear | digests) == []
+    stored = wrap(scenario.make(), store=path.with_name("b.sisa"), n_shards=3, n_slices=scenario.slices, random_state=1)
+    stored.fit(X, y, ids=ids)
+    assert search(sources(path.with_name("b.sisa"), temporary), numbers)

@@ -22,6 +22,7 @@ import pytest
 from unlearnkit import database
 from unlearnkit.errors import StateError, StoreError
 from unlearnkit.ledger import PURGED, RECEIVED, Cell, Change, Checkpoint, Item, Request
+from unlearnkit.sealed import seal
 from unlearnkit.sql import SqlLedger
 
 
@@ -358,6 +359,33 @@ def test_a_missing_row_is_found(path, ledger, table):
     else:
         assert ledger.discard_damaged()
         assert ledger.check() == []
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM", "UPDATE"])
+def test_who_asks_for_open_requests_is_told_if_one_is_missing(path, ledger, statement):
+    fill(ledger)
+    if statement == "DELETE FROM":
+        alter(path, "DELETE FROM unlearnkit_requests WHERE sequence = 5")
+    else:
+        # With a seal that fits: as an older row that has come back.
+        row = (5, PURGED, "[]", '{"n":4}')
+        alter(
+            path, "UPDATE unlearnkit_requests SET state = ?, seal = ? WHERE sequence = 5", PURGED, seal("requests", row)
+        )
+        with pytest.raises(StateError, match="damaged at requests"):
+            ledger.requests(PURGED)
+    for states in ([RECEIVED], [PURGED, RECEIVED], []):
+        with pytest.raises(StateError, match="damaged at requests"):
+            ledger.requests(*states)
+    assert any(finding.startswith("requests") for finding in ledger.check())
+
+
+def test_who_asks_for_open_requests_does_not_look_at_the_others(path, ledger):
+    fill(ledger)
+    alter(path, "UPDATE unlearnkit_requests SET facts = 'damaged' WHERE sequence = 1")
+    assert [request.sequence for request in ledger.requests(RECEIVED)] == list(range(2, 13))
+    with pytest.raises(StateError, match="damaged at requests 1"):
+        ledger.requests(PURGED)
 
 
 def test_a_sound_ledger_is_left_alone(path, ledger):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unlearnkit.ensemble import SisaEnsemble
     from unlearnkit.errors import LeakageWarning
     from unlearnkit.estimators import SISAClassifier, SISARegressor, load, wrap
+    from unlearnkit.external import Rows
     from unlearnkit.fingerprints import fingerprint
     from unlearnkit.leakage import check_pipeline
     from unlearnkit.learner import Batch, Capabilities, Leak, Learner, Step, Warm
@@ -38,6 +39,7 @@ _HOMES = {
     "Learner": "learner",
     "Policy": "policy",
     "Receipt": "receipts",
+    "Rows": "external",
     "SISAClassifier": "estimators",
     "SISARegressor": "estimators",
     "Schema": "schema",
@@ -66,6 +68,7 @@ __all__ = [
     "Learner",
     "Policy",
     "Receipt",
+    "Rows",
     "SISAClassifier",
     "SISARegressor",
     "Schema",

@@ -14,6 +14,7 @@ from unlearnkit import adapters, aggregation, bundle
 from unlearnkit.containers import column
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, SchemaError, UnlearnKitError
+from unlearnkit.external import LoadRows
 from unlearnkit.fitted import FittedModel, native_data
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
@@ -114,6 +115,7 @@ class SISAModel(FittedModel):
         ids: Any = None,
         erasure_probability: Any = None,
         forgotten: str = "raise",
+        load_rows: LoadRows | None = None,
     ) -> Self:
         """Add records. They become a new last slice of their shards, so only one step of each is trained.
 
@@ -135,6 +137,8 @@ class SISAModel(FittedModel):
         erasure_probability : array-like of shape (n_samples,), float or None
         forgotten : {"raise", "drop", "readmit"}
             What to do about rows of ids that the model has forgotten.
+        load_rows : callable or None
+            Where the earlier rows are, for a model with ``data="external"``; see `forget`.
 
         Returns
         -------
@@ -175,7 +179,8 @@ class SISAModel(FittedModel):
         ensemble = self._current()
         self._check_features(X)
         self._check_classes(classes)
-        ensemble.partial_fit(X, y, sample_weight, ids=ids, probability=erasure_probability, forgotten=forgotten)
+        options = {"probability": erasure_probability, "forgotten": forgotten, "load_rows": load_rows}
+        ensemble.partial_fit(X, y, sample_weight, ids=ids, **options)
         return self
 
     def _check_classes(self, classes: Any) -> None:
@@ -237,10 +242,13 @@ class SISAModel(FittedModel):
 
     def _take(self, ensemble: SisaEnsemble) -> None:
         self._ensemble = ensemble
+        self._positive_only = self._takes_none_below_zero()
         if ensemble.schema.labels is not None:
             self.classes_ = ensemble.schema.labels
 
-    def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
+    def forget(
+        self, ids: Any, *, repair: bool = True, missing: str = "raise", load_rows: LoadRows | None = None
+    ) -> Receipt:
         """Forget all records of these ids, exactly.
 
         The model that is left equals, to the last bit, ``pinned()`` fitted on the records that remain. The affected
@@ -255,6 +263,11 @@ class SISAModel(FittedModel):
             False stops once nothing served or stored was influenced by the records; `repair` trains later.
         missing : {"raise", "ignore"}
             What to do about ids that no record has and none ever had.
+        load_rows : callable or None
+            Where the rows are, for a model with ``data="external"``, which needs it to repair:
+            ``load_rows(shard, slice)`` gives their `Rows`. Slices from ``partition_.n_slices`` on are of records that
+            came later; any row of the shard may be in them. Rows beyond those that the model has digests of, such as
+            forgotten ones, are left out.
 
         Returns
         -------
@@ -264,6 +277,12 @@ class SISAModel(FittedModel):
         ------
         UnknownRecordError
             If an id is unknown or of another type; nothing was changed.
+        RowsNeededError
+            If the model is to be repaired on rows that are kept elsewhere, and `load_rows` is missing; nothing was
+            changed.
+        RowsDifferError
+            If a record to train on is not among the rows that were given, as it was. What was to be forgotten is
+            forgotten, and `repair` trains later.
 
         Warns
         -----
@@ -280,9 +299,18 @@ class SISAModel(FittedModel):
         >>> receipt.n_records, receipt.repaired_at is not None
         (2, True)
         """
-        return self._current().forget(column(ids), repair=repair, missing=missing)
+        return self._current().forget(column(ids), repair=repair, missing=missing, load_rows=load_rows)
 
-    def rectify(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any, repair: bool = True) -> Receipt:
+    def rectify(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        ids: Any,
+        repair: bool = True,
+        load_rows: LoadRows | None = None,
+    ) -> Receipt:
         """Put records right (GDPR Art. 16): all rows of these ids become the given ones.
 
         The old rows are forgotten as `forget` does it, and the new ones take the place of the first of them. What is
@@ -297,6 +325,8 @@ class SISAModel(FittedModel):
             Every one must have records. An id may have more or fewer rows than before.
         repair : bool
             False stops once nothing served or stored was influenced by the old rows.
+        load_rows : callable or None
+            Where the other rows are, for a model with ``data="external"``; see `forget`.
 
         Returns
         -------
@@ -323,9 +353,9 @@ class SISAModel(FittedModel):
         ensemble = self._current()
         X, y, sample_weight, ids = native_data(X, y, sample_weight, ids)
         self._check_features(X)
-        return ensemble.rectify(X, y, sample_weight, ids=ids, repair=repair)
+        return ensemble.rectify(X, y, sample_weight, ids=ids, repair=repair, load_rows=load_rows)
 
-    def consolidate(self, *, refresh_schema: bool = False) -> Self:
+    def consolidate(self, *, refresh_schema: bool = False, load_rows: LoadRows | None = None) -> Self:
         """Rebuild into the slices that a fit would use: arrivals that have piled up go where the partition places them.
 
         The model serves as before until the new one is trained; then they are swapped. ``pinned()`` fitted on all
@@ -336,6 +366,8 @@ class SISAModel(FittedModel):
         refresh_schema : bool
             Also drop categories and class labels that no record has any more. The whole model is trained again, and
             `classes_` may become shorter.
+        load_rows : callable or None
+            Where the rows are, for a model with ``data="external"``; see `forget`.
 
         Returns
         -------
@@ -346,17 +378,19 @@ class SISAModel(FittedModel):
         DataError
             If fewer than two classes would be left. Nothing was changed.
         """
-        self._current().consolidate(refresh_schema=refresh_schema)
+        self._current().consolidate(refresh_schema=refresh_schema, load_rows=load_rows)
         self._current()
         return self
 
-    def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
+    def repair(self, *, rebuild: bool = False, load_rows: LoadRows | None = None) -> tuple[Receipt, ...]:
         """Train the steps that isolated shards miss.
 
         Parameters
         ----------
         rebuild : bool
             Rebuild whole the shards that would train on from states of another environment, or have a damaged one.
+        load_rows : callable or None
+            Where the rows are, for a model with ``data="external"``; see `forget`.
 
         Returns
         -------
@@ -369,8 +403,12 @@ class SISAModel(FittedModel):
             If a shard cannot be trained; it stays isolated, the others are repaired.
         EnvironmentChangedError
             If library versions or the processor have changed since; nothing was trained.
+        RowsNeededError
+            If rows that are kept elsewhere are needed, and `load_rows` is missing; nothing was trained.
+        RowsDifferError
+            If a record is not among the rows that were given, as it was; nothing was trained on it.
         """
-        return self._current().repair(rebuild=rebuild)
+        return self._current().repair(rebuild=rebuild, load_rows=load_rows)
 
     def save(self, path: str | os.PathLike[str]) -> Self:
         """Write a model that was kept in memory as a store, and go on with it there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from unlearnkit.errors import StateError
 
@@ -60,6 +60,44 @@ class Blobs(Protocol):
     def names(self) -> Iterator[str]:
         """The names of all blobs."""
         ...
+
+
+@runtime_checkable
+class Remote(Blobs, Protocol):
+    """What blobs can do besides that are far away: each call takes its time there, whatever its size."""
+
+    url: str
+
+    def ready(self) -> None:
+        """See to it that blobs can be kept and destroyed there.
+
+        Raises
+        ------
+        StoreError
+            If not.
+        """
+        ...
+
+    def get_many(self, names: Iterable[str]) -> Iterator[bytes]:
+        """The bytes of these names, in their order, fetched side by side; as `get` otherwise."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """The size in bytes of each blob, and of whatever else is among them; none is read."""
+        ...
+
+
+def get_parts(blobs: Blobs, named: Iterable[tuple[str, str]]) -> dict[str, bytes]:
+    """The parts of a state or cell, from part and blob names; each is checked against its name.
+
+    Raises
+    ------
+    StateError
+        If one is missing or damaged.
+    """
+    known = dict(named)
+    found = blobs.get_many(known.values()) if isinstance(blobs, Remote) else map(blobs.get, known.values())
+    return dict(zip(known, found, strict=True))
 
 
 def put_parts(blobs: Blobs, parts: Mapping[str, bytes]) -> tuple[tuple[str, str], ...]:

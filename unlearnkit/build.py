@@ -110,9 +110,9 @@ class Builder:
             done.add(trained.step.key)
             on_step(trained, kept)
 
-        lost = 0
+        lost, interrupted = 0, None
         while due:
-            interrupted = self._build_once(build, store, due, tell, failures)
+            interrupted = self._build_once(build, store, due, tell, failures, again=interrupted is not None)
             left = self._due(build, store, without | failures.keys(), anew - done)
             left = {s: steps for s, steps in left.items() if s in due and _is_planned(steps, store)}
             lost = lost + 1 if len(left) == len(due) else 0
@@ -136,13 +136,15 @@ class Builder:
         due: Mapping[int, tuple[PlannedStep, ...]],
         on_step: Callable[[TrainedStep, bool], None],
         failures: dict[int, TrainingError],
+        *,
+        again: bool,
     ) -> Exception | None:
         """Train these steps, as far as it goes; says what stood in the way of a worker, if anything did."""
         interrupted: Exception | None = None
         # Around all: OpenBLAS may ignore a limit that another thread lifts than the one that set it.
         with one_thread():
             try:
-                for result in self._run(build, due, store):
+                for result in self._run(build, due, store, again=again):
                     if isinstance(result, TrainingError):
                         assert result.shard is not None
                         failures[result.shard] = result
@@ -172,9 +174,12 @@ class Builder:
                 "nothing was trained. Go back to that environment, or call repair(rebuild=True)."
             )
 
-    def _run(self, build: Build, due: Mapping[int, tuple[PlannedStep, ...]], store: Store) -> Iterator[Result]:
+    def _run(
+        self, build: Build, due: Mapping[int, tuple[PlannedStep, ...]], store: Store, *, again: bool
+    ) -> Iterator[Result]:
         workers = Workers(self.n_jobs, self.learner.capabilities.parallel, self.environment_facts)
-        together = len(due) > 1 and workers.count > 1
+        # What has killed a worker must not get at this process.
+        together = workers.count > 1 and (len(due) > 1 or again or workers.are_far)
         make = self._remote_task if together and workers.are_elsewhere and store.durable else self._task
         # Each is made only once its turn has come: its rows may lie on disk.
         tasks = (task for steps in due.values() if (task := make(build, steps, store)) is not None)
@@ -195,8 +200,9 @@ class Builder:
                 return None
             parent = None if steps[0].parent is None else store.parts(steps[0].parent)
             base = store.parts(key) if (key := _base_of(build.plan, steps, store)) else None
-            records = store.shard(build.records, steps[0].shard)
-        return ShardTask(self.learner, records, steps, parent, self.labels, base)
+            records = store.ready(build.records, steps[0].shard)
+        # Rows that are kept elsewhere are read while requests may come in: it may take long.
+        return ShardTask(self.learner, records(), steps, parent, self.labels, base)
 
     def _remote_task(self, build: Build, steps: tuple[PlannedStep, ...], store: Store) -> RemoteTask | None:
         """The same for a worker that reads rows and states itself."""

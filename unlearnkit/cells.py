@@ -2,12 +2,15 @@
 
 A cell is some parts: ``rows`` has what finds, orders and counts the records, so that a request reads nothing else;
 ``X`` or ``X.data``, ``X.indices`` and ``X.indptr`` have the features. ``cell`` says which cell the parts belong to,
-for blobs that have lost their ledger.
+for blobs that have lost their ledger. Where the rows are kept elsewhere, ``rows`` is all, with class codes sealed and
+without other targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +18,13 @@ import numpy as np
 from unlearnkit.blocks import broken, empty_features, join_features, pack_features, read_array, unpack_features
 from unlearnkit.data import CONTENT_BYTES, ShardRecords
 from unlearnkit.errors import StateError
+from unlearnkit.hashing import chain
 from unlearnkit.partition import ID_BYTES
 from unlearnkit.parts import pack_array, pack_json, unpack_json
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, Features, FloatArray
 
-ROWS, MANIFEST = "rows", "cell"
+ROWS, MANIFEST, SEALED = "rows", "cell", "sealed"
 FORMAT = 1
 _MAX_MANIFEST = 1 << 16
 _MANIFEST_FIELDS = {"format", "shard", "slice", "parts"}
@@ -42,10 +46,16 @@ def pack_cell(records: ShardRecords, schema: Schema) -> dict[str, bytes]:
     """
     if not len(records):
         return {}
-    rows = np.zeros(len(records), dtype=_row_dtype(schema))
-    for name in rows.dtype.names or ():
-        rows[name] = getattr(records, name)
+    rows = _filled(records, _row_dtype(schema))
     return {ROWS: pack_array(rows), **pack_features(records.X, schema)}
+
+
+def _filled(records: ShardRecords, dtype: np.dtype[Any]) -> AnyArray:
+    rows = np.zeros(len(records), dtype=dtype)
+    for name in dtype.names or ():
+        if name != SEALED:
+            rows[name] = getattr(records, name)
+    return rows
 
 
 def unpack_cell(parts: Mapping[str, bytes], schema: Schema) -> ShardRecords:
@@ -74,7 +84,80 @@ def unpack_rows(part: bytes, schema: Schema) -> ShardRecords:
         If the part is not that of a cell of this schema.
     """
     rows = _checked_rows(part, schema)
-    return _records(rows, np.empty((len(rows), 0)))
+    return _records(rows, _no_features(rows))
+
+
+# -- cells of digests -------------------------------------------------------------------------------------------------
+
+
+def pack_digests(records: ShardRecords, schema: Schema, secret: bytes) -> dict[str, bytes]:
+    """The parts of one cell of which neither features nor targets are kept: equal records give equal bytes.
+
+    Class codes, which the plan needs, are kept so that only who has the secret reads them.
+
+    Parameters
+    ----------
+    records : ShardRecords
+        All of one slice.
+    schema : Schema
+    secret : bytes
+        Of the partition.
+    """
+    if not len(records):
+        return {}
+    rows = _filled(records, _digest_dtype(schema))
+    if schema.classes is not None:
+        rows[SEALED] = records.y.astype("<u4") ^ _pad(rows, secret)
+    return {ROWS: pack_array(rows)}
+
+
+def unpack_digests(part: bytes, schema: Schema, secret: bytes) -> ShardRecords:
+    """The records behind `pack_digests`: X has no columns, and targets that are no classes are NaN.
+
+    Raises
+    ------
+    StateError
+        If the part is not that of such a cell, or the secret is another one.
+    """
+    rows = read_array(part, _digest_dtype(schema))
+    _check_places(rows)
+    shape = (len(rows),) if schema.n_outputs is None else (len(rows), schema.n_outputs)
+    sealed = schema.classes is not None
+    y = (rows[SEALED] ^ _pad(rows, secret)).astype(np.int64) if sealed else np.full(shape, np.nan)
+    if sealed:
+        _check_targets(y, schema)
+    _check_weights(rows, schema)
+    return _records(rows, _no_features(rows), y)
+
+
+def _pad(rows: AnyArray, secret: bytes) -> AnyArray:
+    """One number for each record, to be added bit by bit. Cells with the same pad have the same records."""
+    seed = chain("unlearnkit:targets", secret, rows["rid"].tobytes(), rows["content"].tobytes())
+    return np.frombuffer(hashlib.shake_256(bytes.fromhex(seed)).digest(4 * len(rows)), dtype="<u4")
+
+
+def without_features(schema: Schema) -> Schema:
+    """The schema of records of which only digests, and class codes, are at hand.
+
+    Examples
+    --------
+    >>> schema = Schema("csr", (2,), "<f8", classes=(0, 1), class_dtype="<i8")
+    >>> without_features(schema).shape, without_features(schema).classes
+    ((0,), (0, 1))
+    """
+    return replace(schema, container="array", shape=(0,), dtype="<f8", columns=(), feature_names=None)
+
+
+def bare(records: ShardRecords) -> ShardRecords:
+    """The records without their features: X has no columns."""
+    return replace(records, X=_no_features(records.rid))
+
+
+def _no_features(rows: AnyArray) -> AnyArray:
+    return np.empty((len(rows), 0))
+
+
+# -- all kinds --------------------------------------------------------------------------------------------------------
 
 
 def rows_only(part: bytes) -> AnyArray:
@@ -95,7 +178,7 @@ def rows_only(part: bytes) -> AnyArray:
     names = rows.dtype.names or ()
     _check("y" in names, "the part that finds the records has no targets")
     target = rows.dtype["y"]
-    known = _fields(target, weighted="weight" in names, handles="handle" in names)
+    known = _fields([("y", target)], weighted="weight" in names, handles="handle" in names)
     if rows.ndim != 1 or rows.dtype != known or target.base.str not in ("<f8", "<i8"):
         raise broken("the part that finds the records has other fields")
     return rows
@@ -106,24 +189,56 @@ def no_records(schema: Schema) -> ShardRecords:
     return _records(np.zeros(0, dtype=_row_dtype(schema)), empty_features(schema))
 
 
-def join_cells(cells: Sequence[ShardRecords], schema: Schema) -> ShardRecords:
-    """The records of a shard from those of its cells, in the order of slices; copied."""
-    cells = [cell for cell in cells if len(cell)]
-    if not cells:
+def join_cells(cells: Iterable[ShardRecords], schema: Schema, n: int | None = None) -> ShardRecords:
+    """The records of a shard from those of its cells, in the order of slices; copied.
+
+    Parameters
+    ----------
+    cells : iterable of ShardRecords
+    schema : Schema
+    n : int or None
+        How many records they are. Known beforehand, one cell at a time is held besides the shard.
+    """
+    if n is None:
+        cells = list(cells)
+        n = sum(map(len, cells))
+    fields = _Joined(n)
+    blocks: list[Features] = []
+    idle: list[AnyArray] = []
+    for cell in cells:
+        if len(cell):
+            fields.add(cell)
+            idle.append(np.arange(len(cell)) >= cell.n_active)
+            if schema.container != "array":
+                blocks.append(cell.X)
+    if not idle:
         return no_records(schema)
-    fields = ("y", "weight", "slice", "home", "rid", "content", "u", "handle")
-    joined = {name: _joined([getattr(cell, name) for cell in cells]) for name in fields}
-    n_active = sum(cell.n_active for cell in cells)
-    records = ShardRecords(X=join_features([cell.X for cell in cells], schema), n_active=n_active, **joined)
-    if n_active == len(records):
+    X = join_features(blocks, schema) if blocks else fields.found["X"]
+    n_active = n - int(sum(rows.sum() for rows in idle))
+    records = ShardRecords(**(fields.found | {"X": X}), n_active=n_active)
+    if n_active == n:
         return records
     # Those of weight zero go to the end of the shard, from the ends of the cells.
-    idle = np.concatenate([np.arange(len(cell)) >= cell.n_active for cell in cells])
-    return records.take(np.argsort(idle, kind="stable"), n_active)
+    return records.take(np.argsort(np.concatenate(idle), kind="stable"), n_active)
 
 
-def _joined(arrays: Sequence[Any]) -> Any:
-    return None if arrays[0] is None else np.concatenate(arrays)
+class _Joined:
+    """The arrays of cells below each other, in place from the start."""
+
+    def __init__(self, n: int) -> None:
+        self._n, self._filled = n, 0
+        self.found: dict[str, Any] = {}
+
+    def add(self, cell: ShardRecords) -> None:
+        stop = self._filled + len(cell)
+        for name in ("X", "y", "weight", "slice", "home", "rid", "content", "u", "handle"):
+            part = getattr(cell, name)
+            if isinstance(part, np.ndarray):
+                whole = self.found.setdefault(name, np.empty((self._n, *part.shape[1:]), part.dtype.newbyteorder("=")))
+                whole[self._filled : stop] = part
+            else:
+                self.found[name] = None
+        self._filled = stop
 
 
 def pack_manifest(shard: int, slice: int, parts: Mapping[str, str]) -> bytes:  # noqa: A002 - the word of the field
@@ -162,13 +277,18 @@ def _row_dtype(schema: Schema) -> np.dtype[Any]:
         target: Any = np.dtype("<i8")
     else:
         target = np.dtype("<f8") if schema.n_outputs is None else np.dtype(("<f8", (schema.n_outputs,)))
-    return _fields(target, weighted=schema.weighted, handles=not schema.explicit_ids)
+    return _fields([("y", target)], weighted=schema.weighted, handles=not schema.explicit_ids)
 
 
-def _fields(target: np.dtype[Any], *, weighted: bool, handles: bool) -> np.dtype[Any]:
+def _digest_dtype(schema: Schema) -> np.dtype[Any]:
+    sealed = [] if schema.classes is None else [(SEALED, "<u4")]
+    return _fields(sealed, weighted=schema.weighted, handles=not schema.explicit_ids)
+
+
+def _fields(target: list[tuple[Any, ...]], *, weighted: bool, handles: bool) -> np.dtype[Any]:
     """Without padding: its bytes would be whatever the memory held before."""
     fields: list[tuple[Any, ...]] = [("rid", "u1", (ID_BYTES,)), ("content", "u1", (CONTENT_BYTES,))]
-    fields += [("u", "<f8"), ("y", target)]
+    fields += [("u", "<f8"), *target]
     fields += [("weight", "<f8")] if weighted else []
     fields += [("handle", "u1", (ID_BYTES,))] if handles else []
     return np.dtype([*fields, ("slice", "<i8"), ("home", "<i8")])
@@ -176,20 +296,32 @@ def _fields(target: np.dtype[Any], *, weighted: bool, handles: bool) -> np.dtype
 
 def _checked_rows(part: bytes, schema: Schema) -> AnyArray:
     rows = read_array(part, _row_dtype(schema))
+    _check_places(rows)
+    _check_targets(rows["y"], schema)
+    _check_weights(rows, schema)
+    return rows
+
+
+def _check_places(rows: AnyArray) -> None:
     _check(rows.ndim == 1 and len(rows), "the part that finds the records is not a list of rows")
     place, home, u = rows["slice"], rows["home"], rows["u"]
     _check(place[0] >= 0 and (place == place[0]).all(), "its rows are of several slices")
     _check((home >= 0).all(), "a record belongs to no slice")
     _check(((u >= 0) & (u < 1)).all(), "a number that should be in [0, 1) is not")
+
+
+def _check_targets(y: AnyArray, schema: Schema) -> None:
     if schema.classes is None:
-        _check(np.isfinite(rows["y"]).all(), "a target is not finite")
+        _check(np.isfinite(y).all(), "a target is not finite")
     else:
-        _check(((rows["y"] >= 0) & (rows["y"] < len(schema.classes))).all(), "a class is not in the schema")
+        _check(((y >= 0) & (y < len(schema.classes))).all(), "a class is not in the schema")
+
+
+def _check_weights(rows: AnyArray, schema: Schema) -> None:
     if schema.weighted:
         weight = rows["weight"]
         _check((np.isfinite(weight) & (weight >= 0)).all(), "a weight is negative or not finite")
         _check((weight[: _n_active(weight)] > 0).all(), "a record of weight zero is not at the end")
-    return rows
 
 
 def _check(holds: Any, otherwise: str) -> None:
@@ -201,14 +333,14 @@ def _n_active(weight: FloatArray) -> int:
     return int((weight > 0).sum())
 
 
-def _records(rows: AnyArray, X: Features) -> ShardRecords:
+def _records(rows: AnyArray, X: Features, y: AnyArray | None = None) -> ShardRecords:
     names = rows.dtype.names or ()
     # Copies in the byte order of the processor, which the stored rows need not be in.
     own = {name: np.array(rows[name], dtype=rows[name].dtype.newbyteorder("="), order="C") for name in names}
     weight = own.get("weight")
     return ShardRecords(
         X=X,
-        y=own["y"],
+        y=own["y"] if y is None else y,
         weight=weight,
         slice=own["slice"],
         home=own["home"],

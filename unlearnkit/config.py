@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from unlearnkit.aggregation import Aggregation
+from unlearnkit.blobs import Blobs
 from unlearnkit.environment import environment_digest
+from unlearnkit.external import EXTERNAL, STORED, ExternalRecords
 from unlearnkit.hashing import chain
 from unlearnkit.learner import Learner
+from unlearnkit.ledger import Cell
 from unlearnkit.partition import HashPartition, Partition, Placing
 from unlearnkit.plan import FORMAT, NO_BASE, Context
 from unlearnkit.schema import Schema
+from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
 
 
@@ -60,6 +65,8 @@ class Config:
         The model that training starts from.
     checkpoint_every : int
         Which states are kept.
+    data : {"stored", "external"}
+        Whether the rows are kept with the model, or digests of them alone.
     estimator : dict
         How a store remembers the estimator: its task, its adapter, and the wrapped model in plain values, or None where
         that takes the user's own code.
@@ -79,12 +86,18 @@ class Config:
     environment: dict[str, str] = field(default_factory=dict)
     base: Any = None
     checkpoint_every: int = 1
+    data: str = STORED
     estimator: dict[str, Any] = field(default_factory=dict)
 
     @property
     def environment_digest(self) -> str:
         """What checkpoints that are made now are marked with."""
         return environment_digest(self.environment)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether the rows stay where they are."""
+        return self.data == EXTERNAL
 
 
 @dataclass(frozen=True)
@@ -123,6 +136,17 @@ class Blueprint:
         )
         return cls(config, schema, partition, context)
 
+    def records(
+        self, blobs: Blobs, cells: Iterable[Cell] = (), pending: Collection[bytes] = frozenset()
+    ) -> StoredRecords:
+        """The records of these cells, as they are stored of this model."""
+        n_shards, n_slices = self.config.n_shards, self.config.n_slices
+        if self.config.is_external:
+            return ExternalRecords(
+                blobs, cells, self.schema, n_shards, n_slices, partition=self.partition, pending=pending
+            )
+        return StoredRecords(blobs, cells, self.schema, n_shards, n_slices, pending=pending)
+
     def settings(self) -> dict[str, Any]:
         """The blueprint as a ledger keeps it: plain JSON values, and no secret."""
         config, bands = self.config, self.partition.bands
@@ -140,4 +164,5 @@ class Blueprint:
             "schema": self.schema.to_json(),
             "context": asdict(self.context),
             "estimator": config.estimator,
+            "data": config.data,
         }

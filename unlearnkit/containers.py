@@ -49,6 +49,8 @@ def native(X: Any) -> Any:
     >>> native(pa.table({"n": [1, None], "s": ["b", "a"]})).dtypes.astype(str).tolist()
     ['Int64', 'object']
     """
+    if type(X) is np.ndarray:
+        return X
     refuse_without_rows(X)
     if _is_tensor(X):
         return _from_tensor(X)

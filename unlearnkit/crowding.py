@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,42 +13,107 @@ from unlearnkit.schema import Schema
 from unlearnkit.typing import ByteArray, IntArray
 
 
-def warn_of(shards: Sequence[ShardRecords], schema: Schema, n_cells: int) -> None:
-    """Warn of rows that several ids have alike, and of ids or contents too few for the cells.
+class Census:
+    """Counts the records of a model, shard by shard.
 
     Parameters
     ----------
-    shards : sequence of ShardRecords
     schema : Schema
     n_cells : int
         Shards times slices.
-
-    Warns
-    -----
-    DataWarning
     """
-    rid = np.concatenate([records.rid for records in shards])
-    if schema.explicit_ids:
-        content = np.concatenate([records.content for records in shards])
-        copies = shared(content, rid)
+
+    def __init__(self, schema: Schema, n_cells: int) -> None:
+        self._explicit = schema.explicit_ids
+        self._n_cells = n_cells
+        self._n_ids = 0
+        # Eight bytes of each find the candidates; thirty-two would take a third as much memory as the records.
+        self._contents: list[IntArray] = []
+
+    def count(self, records: ShardRecords) -> None:
+        """Take in the records of one more shard."""
+        # The records of an id are all of one shard.
+        self._n_ids += len(np.unique(_first_word(records.rid)))
+        if self._explicit:
+            self._contents.append(_first_word(records.content).copy())
+
+    def warn(self, again: Iterable[ShardRecords], stacklevel: int) -> None:
+        """Warn of rows that several ids have alike, and of ids or contents too few for the cells.
+
+        Parameters
+        ----------
+        again : iterable of ShardRecords
+            The shards once more; their features are not looked at, and none of them is if no two rows are alike.
+        stacklevel : int
+            As for `warnings.warn`, seen from the caller.
+
+        Warns
+        -----
+        DataWarning
+        """
+        alike = repeated(self._contents)
+        copies = shared(*_candidates(again, alike)) if len(alike) else 0
         if copies:
             warnings.warn(
                 f"{copies} rows have an exact copy under another id. Forgetting one of these ids leaves the copy, and "
                 "what the model learned from it. If they are of one person, give them one id.",
                 DataWarning,
-                stacklevel=5,
+                stacklevel=stacklevel + 1,
             )
-    n = len(np.unique(_first_word(rid)))
-    # Of n ids at random, this many of the cells are expected to get none.
-    empty = n_cells * (1 - 1 / n_cells) ** n
-    if empty >= 1:
-        what = "ids" if schema.explicit_ids else "different rows"
-        warnings.warn(
-            f"{n} {what} are few for {n_cells} cells (shards x slices): about {empty:.0f} of them stay empty. Choose "
-            "fewer shards or slices.",
-            DataWarning,
-            stacklevel=5,
-        )
+        # Of n ids at random, this many of the cells are expected to get none.
+        empty = self._n_cells * (1 - 1 / self._n_cells) ** self._n_ids
+        if empty >= 1:
+            what = "ids" if self._explicit else "different rows"
+            warnings.warn(
+                f"{self._n_ids} {what} are few for {self._n_cells} cells (shards x slices): about {empty:.0f} of them "
+                "stay empty. Choose fewer shards or slices.",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
+
+
+def warn_of(shards: Sequence[ShardRecords], schema: Schema, n_cells: int, stacklevel: int = 5) -> None:
+    """Warn as a `Census` of these shards does.
+
+    Warns
+    -----
+    DataWarning
+    """
+    census = Census(schema, n_cells)
+    for records in shards:
+        census.count(records)
+    census.warn(shards, stacklevel)
+
+
+def repeated(words: Sequence[IntArray]) -> IntArray:
+    """The words that are there more than once, sorted.
+
+    Examples
+    --------
+    >>> repeated([np.array([3, 1, 7]), np.array([7, 3])]).tolist()
+    [3, 7]
+    """
+    found = [_repeated(np.concatenate([part[part & _LAST_BITS == bits] for part in words])) for bits in _PARTS if words]
+    return np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+
+
+# A part of all words at a time: sorted copies of all at once would take as much memory again.
+_LAST_BITS = 15
+_PARTS = range(_LAST_BITS + 1)
+
+
+def _repeated(words: IntArray) -> IntArray:
+    words = np.sort(words)
+    return np.unique(words[1:][words[1:] == words[:-1]])
+
+
+def _candidates(shards: Iterable[ShardRecords], alike: IntArray) -> tuple[ByteArray, ByteArray]:
+    """Content and keyed ids of the rows whose content begins with one of these words."""
+    found = []
+    for records in shards:
+        rows = np.isin(_first_word(records.content), alike)
+        found.append((records.content[rows], records.rid[rows]))
+    return np.concatenate([content for content, _ in found]), np.concatenate([rid for _, rid in found])
 
 
 def shared(content: ByteArray, rid: ByteArray) -> int:
@@ -61,26 +126,13 @@ def shared(content: ByteArray, rid: ByteArray) -> int:
     >>> shared(content, rid)
     3
     """
-    order, starts = _groups(_first_word(content))
-    counts = np.diff(np.append(starts, len(content)))
-    total = 0
-    for start, count in zip(starts[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
-        # Eight bytes find the candidates fast; all decide.
-        rows = order[start : start + count]
-        _, group = np.unique(content[rows], axis=0, return_inverse=True)
-        for g in np.unique(group):
-            mine = rows[group == g]
-            total += len(mine) if len(np.unique(rid[mine], axis=0)) > 1 else 0
-    return total
-
-
-def _groups(words: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows sorted by their word, and where each group of equal words begins."""
-    order = np.argsort(words, kind="stable")
-    ordered = words[order]
-    first = np.ones(len(words), dtype=bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    return order, np.flatnonzero(first)
+    order = np.lexsort(np.ascontiguousarray(content).view(np.int64).T)
+    content, rid = content[order], rid[order]
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = (content[1:] != content[:-1]).any(axis=1)
+    group = np.cumsum(starts) - 1
+    others = (rid != rid[np.flatnonzero(starts)[group]]).any(axis=1)
+    return int((np.bincount(group, weights=others) > 0)[group].sum())
 
 
 def _first_word(hashes: ByteArray) -> IntArray:

@@ -99,8 +99,34 @@ class ShardRecords:
         weight = np.ones(stop - start) if self.weight is None else self.weight[start:stop]
         rows = [self.rid[start:stop], self.content[start:stop], as_bytes(weight)]
         digest = hashlib.sha256(np.concatenate(rows, axis=1).tobytes()).hexdigest()
-        classes = frozenset(np.unique(self.y[start:stop]).tolist()) if classification else frozenset()
+        classes = _distinct(self.y[start:stop]) if classification else frozenset()
         return SliceFacts(stop - start, digest, classes)
+
+    def of_slice(self, r: int) -> ShardRecords:
+        """The records of one slice, which may be views of these."""
+        if self.n_active == len(self):
+            start, stop = np.searchsorted(self.slice, [r, r + 1]).tolist()
+            return self._between(start, stop)
+        rows = np.flatnonzero(self.slice == r)
+        return self.take(rows, int((rows < self.n_active).sum()))
+
+    def _between(self, start: int, stop: int) -> ShardRecords:
+        if is_frame(self.X) or is_sparse(self.X):
+            return self.take(np.arange(start, stop), stop - start)
+        rows = slice(start, stop)
+        return replace(
+            self,
+            X=self.X[rows],
+            y=self.y[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            slice=self.slice[rows],
+            home=self.home[rows],
+            rid=self.rid[rows],
+            content=self.content[rows],
+            u=self.u[rows],
+            handle=None if self.handle is None else self.handle[rows],
+            n_active=stop - start,
+        )
 
     def matching(self, keys: set[bytes]) -> BoolArray:
         """Which rows are addressed by these keyed hashes of ids (or of handles, where the shard has them)."""
@@ -144,6 +170,12 @@ class ShardRecords:
         )
 
 
+def _distinct(y: AnyArray) -> frozenset[int]:
+    # Class codes are small: to count each is faster than to look for the distinct ones.
+    found = np.flatnonzero(np.bincount(y)) if y.dtype.kind == "i" else np.unique(y)
+    return frozenset(found.tolist())
+
+
 def split_shards(records: ShardRecords, shard: IntArray, n_shards: int) -> tuple[ShardRecords, ...]:
     """The records of each shard in canonical order, from all records in any order."""
     by_shard = np.argsort(shard, kind="stable")
@@ -155,15 +187,42 @@ def split_shards(records: ShardRecords, shard: IntArray, n_shards: int) -> tuple
 
 def in_order(records: ShardRecords, rows: IntArray) -> ShardRecords:
     """These rows, which are all of one shard, in canonical order."""
-    weight = np.ones(len(rows)) if records.weight is None else records.weight[rows]
-    words = _words(records.rid[rows])
-    keys = [words[:, 1], words[:, 0], records.slice[rows], weight <= 0]
-    order = np.lexsort(keys)
-    if _has_ties(words[order]):
-        # Several rows of one id: their content, then their weight, decides.
-        content = _words(records.content[rows])
-        order = np.lexsort([weight, *content.T[::-1], *keys])
-    return records.take(rows[order], int((weight > 0).sum()), normalise=True)
+    weight = None if records.weight is None else records.weight[rows]
+    order, tied = order_by_id(records.rid[rows], records.slice[rows], weight)
+    if tied:
+        order = order_by_content(records.rid[rows], records.content[rows], records.slice[rows], weight)
+    n_active = len(rows) if weight is None else int((weight > 0).sum())
+    return records.take(rows[order], n_active, normalise=True)
+
+
+def order_by_id(rid: ByteArray, slices: IntArray, weight: FloatArray | None) -> tuple[IntArray, bool]:
+    """The canonical order of rows of one shard, and whether there are several of one id: then their content counts.
+
+    Parameters
+    ----------
+    rid : ndarray of shape (n, 16)
+    slices : ndarray of shape (n,)
+    weight : ndarray of shape (n,) or None
+    """
+    words = _words(rid)
+    order = np.lexsort(_keys(words, slices, weight))
+    return order, _has_ties(words[order])
+
+
+def order_by_content(rid: ByteArray, content: ByteArray, slices: IntArray, weight: FloatArray | None) -> IntArray:
+    """The canonical order of rows of one shard of which several may be of one id.
+
+    Their content decides, then their weight.
+    """
+    own = () if weight is None else (weight,)
+    order: IntArray = np.lexsort([*own, *_words(content).T[::-1], *_keys(_words(rid), slices, weight)])
+    return order
+
+
+def _keys(words: AnyArray, slices: IntArray, weight: FloatArray | None) -> list[AnyArray]:
+    """The sort keys, the last of which counts most."""
+    idle = () if weight is None else (weight <= 0,)
+    return [words[:, 1], words[:, 0], slices, *idle]
 
 
 def _has_ties(words: AnyArray) -> bool:

@@ -11,21 +11,26 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from unlearnkit.errors import StoreError
 from unlearnkit.files import TEMPORARY, claim, publish, remove, sync_folder
 from unlearnkit.sealed import FORMAT, META, PERISHABLE, PREFIX, Reader, Writer, damaged, seal, sealed_tables
+from unlearnkit.urls import shown, sqlalchemy, url_of
 from unlearnkit.wal import lost_frames
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+_Kind = TypeVar("_Kind", bound=Reader)
+
 BUSY_S = 30
 READER_S = 5
+# The number that PostgreSQL knows the making of a ledger by.
+_MAKING = int.from_bytes(b"unlearn", "big")
 
 # Codes of SQLite that mean that the file is not what was written to it.
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH")
@@ -35,6 +40,9 @@ _ADVICE = {
     "SQLITE_READONLY": "Give this user access for writing to the file and its folder and try again.",
     "SQLITE_CANTOPEN": "Give this user access for writing to the file and its folder and try again.",
 }
+_LOCKED_OUT = (
+    "Put the password into PGPASSWORD or ~/.pgpass, or into the URL: it does not travel with a pickle or a model."
+)
 
 
 class Database:
@@ -49,17 +57,15 @@ class Database:
     """
 
     def __init__(self, target: str | os.PathLike[str], *, create: bool) -> None:
-        sa = _sqlalchemy()
         text = os.fspath(target)
-        url = sa.engine.make_url(text) if "://" in text else sa.URL.create("sqlite", database=text)
+        url = url_of(text) if "://" in text else sqlalchemy().URL.create("sqlite", database=text)
         self.file: Path | None = None
         if url.get_backend_name() == "sqlite":
             if url.database in (None, "", ":memory:"):
                 raise StoreError("A ledger needs a file or a server; nothing was made. Give the path of a file.")
             self.file = Path(url.database).absolute()
         self.target: str = str(self.file) if self.file else url.render_as_string(hide_password=False)
-        # Options of a URL may hold secrets as well as its password.
-        self.name = self.file.name if self.file else url.set(query={}).render_as_string(hide_password=True)
+        self.name = self.file.name if self.file else shown(url)
         self._reset()
         _all.add(self)
         with self.translated():
@@ -79,7 +85,7 @@ class Database:
         if lost:
             # SQLite would take it for a write that was cut off, and go on with an older state.
             raise damaged(f"its log ({lost} pages that were committed to it cannot be read any more)")
-        sa = _sqlalchemy()
+        sa = sqlalchemy()
         if not sa.inspect(self._engine).has_table(PREFIX + META):
             if self.file:
                 raise damaged("all of it (the file has no tables)")
@@ -120,9 +126,9 @@ class Database:
     def read(self) -> Iterator[Reader]:
         """A transaction that reads, all of it from the same moment."""
         # SQLite does so anyway.
-        engine = self._engine if self.file else self._engine.execution_options(isolation_level="REPEATABLE READ")
-        with self.translated(), engine.begin() as connection:
-            yield Reader(connection)
+        options = {} if self.file else {"isolation_level": "REPEATABLE READ"}
+        with self.translated(), self._begun(Reader, **options) as reader:
+            yield reader
 
     @contextmanager
     def write(self, *, trusting: bool = True) -> Iterator[Writer]:
@@ -133,14 +139,33 @@ class Database:
         trusting : bool
             Count on from the sealed facts, and refuse if they are damaged.
         """
-        with self.translated(), self._turn, self._engine.execution_options(write=True).begin() as connection:
-            # Takes the turn on servers that lock rows; SQLite has given it at the beginning.
-            connection.execute(sealed_tables()[META].select().with_for_update())
-            writer = Writer(connection)
+        with self.translated(), self._turn, self._begun(Writer, write=True) as writer:
             if trusting:
                 writer.start()
             yield writer
             writer.finish()
+
+    @contextmanager
+    def _begun(self, kind: type[_Kind], **options: Any) -> Iterator[_Kind]:
+        """A transaction; one of a server has looked at the sealed facts, and a writer has its turn by that."""
+        engine = self._engine.execution_options(**options)
+        with ExitStack() as stack:
+            try:
+                begun = self._looked(stack, engine, kind)
+            except sqlalchemy().exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # It had rested in the pool while the server was gone; the pool has given up the others with it.
+                begun = self._looked(stack, engine, kind)
+            yield begun
+
+    def _looked(self, stack: ExitStack, engine: Engine, kind: type[_Kind]) -> _Kind:
+        with ExitStack() as own:
+            begun = kind(own.enter_context(engine.begin()))
+            if self.file is None:
+                begun.look(lock=kind is Writer)
+            stack.enter_context(own.pop_all())
+        return begun
 
     def settle(self) -> bool:
         """Destroy in the files what dropped rows have left behind; False if a reader stands in the way."""
@@ -184,16 +209,19 @@ class Database:
         """Turn the errors of the database into `StateError`, where it is damaged, and `StoreError`."""
         try:
             yield
-        except (sqlite3.Error, _sqlalchemy().exc.SQLAlchemyError) as error:
+        except (sqlite3.Error, sqlalchemy().exc.SQLAlchemyError) as error:
             original = getattr(error, "orig", None) or error
             code = getattr(original, "sqlite_errorname", "")
             # Without a code: text that is no text any more. The message would repeat it.
             if self.file and (code.startswith(_DAMAGE) or (not code and isinstance(original, sqlite3.Error))):
                 raise damaged(f"{self.name} ({original if code else 'text that is none'})") from None
+            said = str(original).splitlines()[0]
             advice = next((text for start, text in _ADVICE.items() if code.startswith(start)), "")
+            if self.file is None:
+                advice = _LOCKED_OUT if "password" in said else "See that the server runs, and try again."
             raise StoreError(
-                f"The ledger {self.name} could not be used: {str(original).splitlines()[0]}. What was acknowledged "
-                f"before is as it was. {advice or 'Check the disk or the server and try again.'}"
+                f"The ledger {self.name} could not be used: {said}. What was acknowledged before is as it was. "
+                f"{advice or 'Check the disk and try again.'}"
             ) from error
 
 
@@ -208,19 +236,12 @@ def _rewrite(writer: Writer, table: str) -> None:
         writer.connection.exec_driver_sql(statement)
 
 
-def _sqlalchemy() -> Any:
-    try:
-        import sqlalchemy
-    except ImportError:
-        raise StoreError(
-            "A durable ledger needs SQLAlchemy; nothing was changed. Install it with: pip install 'unlearnkit[store]'"
-        ) from None
-    return sqlalchemy
-
-
 def _fill(engine: Engine) -> None:
     """Make the tables and the sealed facts of an empty ledger."""
     with engine.execution_options(write=True).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # Two that make the same table at once would be in each other's way; it ends with the transaction.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MAKING})")
         tables = sealed_tables()
         tables[META].metadata.create_all(connection)
         if not connection.execute(tables[META].select()).first():
@@ -228,11 +249,18 @@ def _fill(engine: Engine) -> None:
 
 
 def _engine(target: str, file: Path | None) -> Engine:
-    sa = _sqlalchemy()
+    sa = sqlalchemy()
     # Parameters stay out of messages: addresses are among them.
     options: dict[str, Any] = {"hide_parameters": True, "max_overflow": -1}
     if file is None:
-        engine: Engine = sa.create_engine(target, **options, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        try:
+            engine: Engine = sa.create_engine(target, **options, isolation_level="READ COMMITTED")
+        except (ImportError, sa.exc.ArgumentError) as error:
+            kind = url_of(target).drivername
+            raise StoreError(
+                f"There is no driver for a ledger at {kind}:// ({error}); nothing was made. For PostgreSQL install it "
+                "with: pip install 'unlearnkit[postgres]'"
+            ) from None
         return engine
     # A file that has gone must not be made anew, empty, by opening it.
     uri = f"file:{quote(str(file))}?mode=rw"

@@ -6,17 +6,18 @@ built. What is left of any history equals, to the last bit, the same history wit
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from unlearnkit.build import Build
-from unlearnkit.cells import join_cells, no_records, pack_cell
+from unlearnkit.cells import bare, join_cells, no_records, without_features
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, as_bytes, in_order
 from unlearnkit.erasure import Eraser
 from unlearnkit.errors import DataError, UnknownRecordError
+from unlearnkit.external import ExternalRecords
 from unlearnkit.founding import DROP, built_of, check_rule, forgotten_among
 from unlearnkit.ledger import ISOLATED, Cell, Change, Request
 from unlearnkit.plan import plan_shard
@@ -36,10 +37,13 @@ class Edited:
     ----------
     build : Build
     change : Change
+    come : mapping of int to tuple of ShardRecords
+        The records that took the place of others, by the shards that they are in now.
     """
 
     build: Build
     change: Change
+    come: Mapping[int, tuple[ShardRecords, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,11 @@ class Editor:
         request = self._rectification(build, edited, cells, removed, addresses)
         untrainable = self.store.ledger.note(UNTRAINABLE, {})
         notes = {UNTRAINABLE: {s: why for s, why in untrainable.items() if int(s) not in removed.touched}}
-        return Edited(edited, Change(keys=edited.plan.keys, cells=cells, submitted=(request,), notes=notes))
+        change = Change(keys=edited.plan.keys, cells=cells, submitted=(request,), notes=notes)
+        by_shard: dict[int, tuple[ShardRecords, ...]] = {}
+        for (shard, _), records in come.items():
+            by_shard[shard] = (*by_shard.get(shard, ()), *records)
+        return Edited(edited, change, by_shard)
 
     def _replaced(
         self, records: Records, place: Place, gone: Collection[bytes], come: Iterable[ShardRecords]
@@ -164,7 +172,11 @@ class Editor:
         homes = dict(zip((rid.tobytes() for rid in cell.rid), cell.home.tolist(), strict=True))
         # With bands the id alone does not tell where it belongs: its old rows do.
         come = [replace(c, home=np.array([homes[rid.tobytes()] for rid in c.rid], dtype=np.int64)) for c in come]
-        return self._ordered([rest, *come])
+        schema = self.blueprint.schema
+        if isinstance(records, ExternalRecords):
+            # Of rows that are elsewhere there are no features to put beside the new ones.
+            come, schema = list(map(bare, come)), without_features(schema)
+        return _ordered([rest, *come], schema)
 
     def _rectification(
         self, build: Build, edited: Build, cells: tuple[Cell, ...], removed: Removed, addresses: list[bytes]
@@ -196,7 +208,8 @@ class Editor:
         shards = [build.records.shard(shard) for shard in range(build.records.n_shards)]
         blueprint = self.blueprint
         if refresh_schema:
-            schema = supported(blueprint.schema, build.records.support())
+            whole = MemoryRecords(shards, build.records.n_slices, classification=blueprint.schema.classes is not None)
+            schema = supported(blueprint.schema, whole.support())
             context = replace(blueprint.context, schema_digest=schema.digest, n_classes=_n_classes(schema))
             shards = list(recoded(shards, blueprint.schema, schema, blueprint.partition))
             blueprint = replace(blueprint, schema=schema, context=context)
@@ -215,13 +228,12 @@ class Editor:
     def written(self, edited: Edited, old: Records) -> Edited:
         """The same build with its records where they belong: in a store, in new cells in place of all old ones."""
         change = replace(edited.change, notes={**edited.change.notes, BUILT: built_of(edited.build.records)})
-        records, schema = edited.build.records, self.blueprint.schema
+        records = edited.build.records
         if not isinstance(old, StoredRecords):
             return Edited(edited.build, change)
         places = [(shard, r) for r in range(old.n_slices) for shard in range(records.n_shards)]
         cells = self._put((place, self._packed(records, place)) for place in places)
-        config = self.blueprint.config
-        fresh = StoredRecords(self.store.blobs, cells, schema, config.n_shards, config.n_slices)
+        fresh = self.blueprint.records(self.store.blobs, cells)
         return Edited(Build(fresh, edited.build.plan), replace(change, cells=cells))
 
     def _packed(self, records: Records, place: Place) -> ShardRecords:
@@ -245,20 +257,21 @@ class Editor:
         return Build(records, plan), cells
 
     def _put(self, cells: Iterable[tuple[Place, ShardRecords]]) -> tuple[Cell, ...]:
-        schema = self.blueprint.schema
-        return self.store.put_cells((describe(*place, rows, schema), pack_cell(rows, schema)) for place, rows in cells)
+        own = self.blueprint.records(self.store.blobs)
+        return self.store.put_cells(own.packed(*place, rows) for place, rows in cells)
 
     def _in_memory(self, changed: Mapping[Place, ShardRecords], old: MemoryRecords) -> MemoryRecords:
         shards: dict[int, ShardRecords] = {}
         for (shard, r), rows in changed.items():
             known = shards[shard] if shard in shards else old.shard(shard)
-            shards[shard] = self._ordered([known.without(known.slice == r), rows])
+            shards[shard] = _ordered([known.without(known.slice == r), rows], self.blueprint.schema)
         n_slices = max([old.n_slices, *(r + 1 for _, r in changed)])
         return old.with_shards(shards, n_slices)
 
-    def _ordered(self, cells: Iterable[ShardRecords]) -> ShardRecords:
-        joined = join_cells(list(cells), self.blueprint.schema)
-        return in_order(joined, np.arange(len(joined)))
+
+def _ordered(cells: Sequence[ShardRecords], schema: Schema) -> ShardRecords:
+    joined = join_cells(cells, schema)
+    return in_order(joined, np.arange(len(joined)))
 
 
 def _shards_of(new: tuple[ShardRecords, ...]) -> list[int]:
@@ -289,7 +302,7 @@ def alike(given: MemoryRecords, own: Records) -> MemoryRecords:
     """
     if own.n_slices == given.n_slices:
         return given
-    shards = {shard: _placed_alike(given.shard(shard), own.shard(shard)) for shard in range(given.n_shards)}
+    shards = {shard: _placed_alike(given.shard(shard), own.rows(shard)) for shard in range(given.n_shards)}
     return given.with_shards(shards, own.n_slices)
 
 

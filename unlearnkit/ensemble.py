@@ -16,7 +16,7 @@ ledger: before a process changes anything it takes over what the others have cha
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -26,16 +26,19 @@ import numpy as np
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint, PackedBase
 from unlearnkit.crowding import warn_of
+from unlearnkit.data import ShardRecords
 from unlearnkit.editing import Editor
 from unlearnkit.errors import (
     CapabilityError,
     CodeNeededError,
     DataError,
     EnvironmentChangedError,
+    RowsDifferError,
     StoreInUseError,
     TrainingError,
     UnlearnKitError,
 )
+from unlearnkit.external import LoadRows, Reading
 from unlearnkit.forgetting import WISH, ForgettingModel, notify_done
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Arrival
@@ -94,7 +97,9 @@ class SisaEnsemble(ForgettingModel):
         self.config = founding.config
         if known is not None:
             self.schema, self.partition = known.schema, known.partition
-        ingested = self._ingest(X, y, sample_weight, ids, probability=probability, classes=classes)
+        # Into a new store the rows go a shard at a time, so that there is no second copy of all of them.
+        lean = self.store.durable and known is None and not self.config.is_external
+        ingested = self._ingest(X, y, sample_weight, ids, probability=probability, classes=classes, lean=lean)
         self.schema, self.partition = ingested.schema, ingested.partition
         base = self._packed_base()
         self.config = replace(self.config, base=base)
@@ -107,11 +112,15 @@ class SisaEnsemble(ForgettingModel):
             )
         self._context = blueprint.context
         warn(self.learner.capabilities.leaks, stacklevel=4)
-        warn_of(ingested.records, self.schema, self.config.n_shards * self.config.n_slices)
-        with founding.kept(blueprint, self._records(ingested)) as build:
+        if not lean:
+            warn_of(ingested.records, self.schema, self.config.n_shards * self.config.n_slices)
+        records = ingested.given if lean else self._records(ingested)
+        # Where the rows stay elsewhere they are at hand now, and the records that are kept have none.
+        given = {s: (rows,) for s, rows in enumerate(ingested.records)} if self.config.is_external else {}
+        with founding.kept(blueprint, records) as build:
             self._build = build
             self._erase()
-            failures = self._train("Training", self._build)
+            failures = self._train("Training", self._build, reading=Reading(given=given))
             if failures and self.config.schema is None:
                 raise next(iter(failures.values()))
             with self.store.at_rest():
@@ -168,7 +177,8 @@ class SisaEnsemble(ForgettingModel):
             recover(self.store, self._build.plan.keys)
             self._erase()
         self.store.note_refresh(self.refresh_s)
-        if self._left_undone() and not isinstance(self._learner, UnlearnKitError):
+        # Where the rows are elsewhere, it waits for who can tell where: repair(load_rows=).
+        if self._left_undone() and not self.config.is_external and not isinstance(self._learner, UnlearnKitError):
             # If another process is at it, it is not undone.
             with suppress(StoreInUseError):
                 self._resume()
@@ -216,9 +226,11 @@ class SisaEnsemble(ForgettingModel):
         ids: Any = None,
         probability: Any = None,
         forgotten: str = RAISE,
+        load_rows: LoadRows | None = None,
     ) -> None:
         """Add records as a new last slice of their shards; see `SISAClassifier.partial_fit`."""
         self.learner  # noqa: B018 - without it there is nothing to train with
+        self._reader(load_rows, needed=True)
         edited = None
         while edited is None:
             # Read before the lock is held, and the data are looked at without it.
@@ -233,30 +245,48 @@ class SisaEnsemble(ForgettingModel):
                         break
                     self.store.apply(edited.change)
                     self._hold(edited.build)
+        reading = Reading(load_rows, {shard: (rows,) for shard, rows in enumerate(new)})
         try:
-            self._warn(self._repair())
-        except EnvironmentChangedError as error:
-            raise EnvironmentChangedError(f"The records were added, and are not learned yet. {error}") from error
+            self._warn(self._repair(reading=reading))
+        except (EnvironmentChangedError, RowsDifferError) as error:
+            raise type(error)(f"The records were added, and are not learned yet. {error}") from error
         self._warn_of_upkeep()
 
     def _arrival(self) -> Arrival:
         self._sync()
         return Arrival(self._build.records.n_slices, self.store.ledger.note(POSITIONS, 0))
 
-    def rectify(self, X: Any, y: Any, sample_weight: Any = None, *, ids: Any, repair: bool = True) -> Receipt:
+    def rectify(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        ids: Any,
+        repair: bool = True,
+        load_rows: LoadRows | None = None,
+    ) -> Receipt:
         """Replace all rows of some ids; see `SISAClassifier.rectify`."""
         if not self.schema.explicit_ids:
             raise DataError("The model was fitted without ids, so no row says whose it is; nothing was changed.")
-        sequence = None
-        while sequence is None:
-            sequence = self._rectified(X, y, sample_weight, ids, repair=repair)
+        self._reader(load_rows, needed=repair)
+        done = None
+        while done is None:
+            done = self._rectified(X, y, sample_weight, ids, repair=repair)
+        sequence, come = done
         if repair and self.receipt(sequence).repaired_at is None:
-            self._warn(self._repair(without=frozenset(self._untrainable)))
+            reading = Reading(load_rows, come)
+            self._repair_at_once(reading, "The records are replaced, and the model is not repaired yet")
         self._warn_of_upkeep()
         return self.receipt(sequence)
 
-    def _rectified(self, X: Any, y: Any, sample_weight: Any, ids: Any, *, repair: bool) -> int | None:
-        """Do it up to the repair; None if the schema was refreshed meanwhile: then the rows mean something else."""
+    def _rectified(
+        self, X: Any, y: Any, sample_weight: Any, ids: Any, *, repair: bool
+    ) -> tuple[int, Mapping[int, tuple[ShardRecords, ...]]] | None:
+        """Do it up to the repair; None if the schema was refreshed meanwhile: then the rows mean something else.
+
+        Gives the sequence of the request, and the new records by the shards that they are in.
+        """
         self._sync()
         schema = self.schema
         # Where an id belongs is read off its old rows.
@@ -279,24 +309,26 @@ class SisaEnsemble(ForgettingModel):
             # Only once it is swapped out is it isolated here.
             self._serve()
             self._erase()
-        return sequence
+        return sequence, edited.come
 
-    def consolidate(self, *, refresh_schema: bool = False) -> None:
+    def consolidate(self, *, refresh_schema: bool = False, load_rows: LoadRows | None = None) -> None:
         """Rebuild into the slices that a fit would use; see `SISAClassifier.consolidate`."""
         self.learner  # noqa: B018 - without it there is nothing to train with
+        reading = self._reader(load_rows, needed=True)
         with self.store.locks.repairer(wait=True):
             finished = None
             while finished is None:
-                finished = self._consolidated(refresh_schema=refresh_schema)
+                finished = self._consolidated(reading, refresh_schema=refresh_schema)
         notify_done(finished)
 
-    def _consolidated(self, *, refresh_schema: bool) -> list[Request] | None:
+    def _consolidated(self, reading: Reading, *, refresh_schema: bool) -> list[Request] | None:
         """Do it beside the model that serves, and swap; None if a request has come in meanwhile: then it is void."""
         with ExitStack() as beside:
             with self.store.at_rest():
                 self.catch_up()
                 old = self._build
-                editor, edited = self._editor.consolidated(old, refresh_schema=refresh_schema)
+                readable = replace(old, records=reading.of(old.records))
+                editor, edited = self._editor.consolidated(readable, refresh_schema=refresh_schema)
                 both = beside.enter_context(self._planned_beside(old.plan, edited.build.plan))
             failures = self._train_anew(edited.build, editor.blueprint.schema.labels)
             with self.store.at_rest():

@@ -309,6 +309,9 @@ class Eraser:
         if not isolated:
             return build
         if not self.store.durable:
+            if isinstance(build.records, StoredRecords):
+                isolated, build = self._rewrite(isolated, build)
+                self.store.sweep()
             self.store.apply(Change(requests=tuple(_purged(request, {}) for request in isolated)))
             return build
         isolated, build = self._rewrite(isolated, build)
@@ -323,7 +326,7 @@ class Eraser:
             return build
         facts = {
             "purge_check": "All blobs were listed after the deletion: the ledger refers to each one that is left. "
-            "The log of the ledger was truncated.",
+            + self.store.ledger.settled,
             "copies": [*self.store.declared.copies, *outside(self.blueprint)],
             "environment": self.store.environment(),
         }
@@ -339,13 +342,8 @@ class Eraser:
         schema, at = self.blueprint.schema, now()
         before = records.unsupported(schema)
         cells = self.store.put_cells(records.rewritten())
-        fresh = StoredRecords(
-            self.store.blobs,
-            (records.cells | {(cell.shard, cell.slice): cell for cell in cells}).values(),
-            schema,
-            records.n_shards,
-            records.n_slices,
-        )
+        changed = {(cell.shard, cell.slice): cell for cell in cells}
+        fresh = records.moved((records.cells | changed).values(), ())
         found = {
             "readers_refreshed_by": self.store.refreshed_by(at).isoformat(),
             "blocks_destroyed": sum(len(records.cells[cell.shard, cell.slice].parts) for cell in cells),

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from unlearnkit import adapters
 from unlearnkit.base import SISAModel
 from unlearnkit.bundle import open_bundle
+from unlearnkit.external import STORED
 from unlearnkit.options import delegated_of_kind, has_probabilities
 from unlearnkit.partition import BandedPartition
 from unlearnkit.store import Store, as_store
@@ -47,6 +48,9 @@ class SISAClassifier(ClassifierMixin, SISAModel):  # type: ignore[misc]  # sciki
         plugin. What the base was trained on is outside the guarantee, and receipts say so.
     store : path, Store or None
         Where the model lives: a folder, or a `Store`. None: in memory. A store holds one model and its life.
+    data : {"stored", "external"}
+        "external" leaves the rows where they are and keeps keyed digests of them alone: what trains is then told where
+        to read them, by ``load_rows=``. Forgetting itself needs no rows.
     checkpoint_every : int
         Keep the states of every so-manieth slice, and of the last. More means less to store, and at a request unchanged
         steps to train again on the way to the changed ones.
@@ -249,6 +253,7 @@ def _unopened(settings: Mapping[str, Any], estimator: Any, store: Any) -> SISACl
         partition=_prior(settings),
         adapter=remembered["adapter"],
         store=store,
+        data=settings.get("data", STORED),
         when_isolated=settings["when_isolated"],
         random_state=settings["random_state"],
     )

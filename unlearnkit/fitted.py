@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from unlearnkit.containers import column, native, take_ids
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import DataError
+from unlearnkit.external import STORED, LoadRows
 from unlearnkit.options import Options
 from unlearnkit.partition import Partition
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
@@ -25,6 +26,9 @@ from unlearnkit.validation import is_sparse
 class FittedModel(Options):
     """A model that can be asked, looked at and verified."""
 
+    # Whether rows have to be looked at for negative values; a fit knows it.
+    _positive_only: bool = True
+
     def verify(
         self,
         X: Any = None,
@@ -34,6 +38,7 @@ class FittedModel(Options):
         ids: Any = None,
         erasure_probability: Any = None,
         shards: Collection[int] | None = None,
+        load_rows: LoadRows | None = None,
     ) -> VerifyReport:
         """Rebuild the model in an empty store and compare every stored state, byte for byte.
 
@@ -43,6 +48,8 @@ class FittedModel(Options):
             All records to rebuild from, as for `fit`; None: those that the model keeps.
         shards : collection of int or None
             Check these shards only; None: all.
+        load_rows : callable or None
+            Where the rows are, for a model with ``data="external"`` that is given none; see `forget`.
 
         Returns
         -------
@@ -50,7 +57,9 @@ class FittedModel(Options):
             ``report.exact``, ``report.differing``.
         """
         X, y, sample_weight, ids = native_data(X, y, sample_weight, ids)
-        return self._current().verify(X, y, sample_weight, ids=ids, probability=erasure_probability, shards=shards)
+        return self._current().verify(
+            X, y, sample_weight, ids=ids, probability=erasure_probability, shards=shards, load_rows=load_rows
+        )
 
     def receipts(self) -> tuple[Receipt, ...]:
         """The receipts of all requests, oldest first."""
@@ -75,7 +84,7 @@ class FittedModel(Options):
         return self._current().estimate(column(ids))
 
     def pinned(self) -> Self:
-        """An unfitted clone that carries schema, seed, partition secret, bands and base.
+        """An unfitted clone that carries schema, seed, partition secret, bands and base, and lives in memory.
 
         Fitted on the records that this model has left, it gives the same bytes: ``model_digest_`` is equal. So it does
         after `partial_fit` and `rectify`, if the same is done to it.
@@ -90,6 +99,7 @@ class FittedModel(Options):
             base=ensemble.packed_base,
             random_state=ensemble.config.seed,
             store=None,
+            data=STORED,
         )
         return twin
 
@@ -127,18 +137,24 @@ class FittedModel(Options):
 
     def _current(self) -> SisaEnsemble:
         """The fitted ensemble, with the options that never change a result as they are set now."""
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
         ensemble = self._ensemble
-        ensemble.config = replace(ensemble.config, n_jobs=self.n_jobs, verbose=int(self.verbose))
+        config = ensemble.config
+        if (config.n_jobs, config.verbose) != (self.n_jobs, int(self.verbose)):
+            ensemble.config = replace(config, n_jobs=self.n_jobs, verbose=int(self.verbose))
         ensemble.refresh()
         if ensemble.schema.labels is not None:
             self.classes_ = ensemble.schema.labels
         return ensemble
 
+    def _takes_none_below_zero(self) -> bool:
+        model = self._model()
+        return isinstance(model, BaseEstimator) and bool(get_tags(model).input_tags.positive_only)
+
     def _check_sign(self, X: Any) -> None:
         """Refuse negative values for a model that says of itself that it takes none."""
-        model = self._model()
-        if not isinstance(model, BaseEstimator) or not get_tags(model).input_tags.positive_only:
+        if not self._takes_none_below_zero():
             return
         values = X if is_sparse(X) else np.asarray(X)
         # What is no table of numbers is refused elsewhere, or is for the model to read.
@@ -149,12 +165,20 @@ class FittedModel(Options):
                 raise DataError(f"{error}. Nothing was changed.") from error
 
     def _check_features(self, X: Any) -> None:
-        self._check_sign(X)
-        if getattr(X, "ndim", 0) == 2:  # noqa: PLR2004
+        if self._positive_only:
+            self._check_sign(X)
+        if getattr(X, "ndim", 0) == 2 and not self._is_plain(X):  # noqa: PLR2004
             try:
                 validate_data(self, X, reset=False, skip_check_array=True)
             except ValueError as error:
                 raise DataError(f"{error}\nNothing was changed.") from error
+
+    def _is_plain(self, X: Any) -> bool:
+        """Whether it is an array with the right number of features, none of which ever had a name.
+
+        scikit-learn would find no fault with it, and take longer to say so than a prediction of one row takes.
+        """
+        return type(X) is np.ndarray and X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_")
 
     def _answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
         """Aggregated predictions and the class labels of the columns: another thread may change both meanwhile."""

@@ -15,8 +15,10 @@ from unlearnkit.adapters import notify
 from unlearnkit.build import Build, Builder
 from unlearnkit.errors import (
     DataWarning,
+    RowsDifferError,
     TrainingError,
 )
+from unlearnkit.external import NOWHERE_ELSE, LoadRows, Reading
 from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.live import LiveModel
 from unlearnkit.plan import Plan, PlannedStep, missing
@@ -34,8 +36,11 @@ class ForgettingModel(LiveModel):
     `forget` may be called while `repair` trains: what was trained for a plan that is no longer current is dropped.
     """
 
-    def forget(self, ids: Any, *, repair: bool = True, missing: str = "raise") -> Receipt:
+    def forget(
+        self, ids: Any, *, repair: bool = True, missing: str = "raise", load_rows: LoadRows | None = None
+    ) -> Receipt:
         """Forget all records of these ids; see `SISAClassifier.forget`."""
+        reading = self._reader(load_rows, needed=repair)
         with self.store.at_rest():
             self._sync()
             request = self._eraser.request(self._build, ids, missing)
@@ -44,7 +49,7 @@ class ForgettingModel(LiveModel):
             (sequence,) = self.store.ledger.submit([request])
             self._erase()
         if repair and self.receipt(sequence).repaired_at is None:
-            self._warn(self._repair(without=frozenset(self._untrainable)))
+            self._repair_at_once(reading, "The records are forgotten, and the model is not repaired yet")
         self._warn_of_upkeep()
         return self.receipt(sequence)
 
@@ -72,21 +77,31 @@ class ForgettingModel(LiveModel):
 
     # -- repair --------------------------------------------------------------------------------------------------
 
-    def repair(self, *, rebuild: bool = False) -> tuple[Receipt, ...]:
+    def repair(self, *, rebuild: bool = False, load_rows: LoadRows | None = None) -> tuple[Receipt, ...]:
         """Train what is missing; see `SISAClassifier.repair`."""
         self.learner  # noqa: B018 - without it there is nothing to repair with
+        reading = self._reader(load_rows, needed=rebuild)
         with self.store.at_rest():
             self._sync()
             self._erase()
             due = [request.sequence for request in self.store.ledger.requests(*UNFINISHED)]
             if rebuild:
                 self._discard_unusable_states()
-        failures = self._repair()
+        failures = self._repair(reading=reading)
         if failures:
             raise next(iter(failures.values()))
         return tuple(self.receipt(sequence) for sequence in due)
 
-    def _repair(self, without: frozenset[int] = frozenset(), *, wait: bool = True) -> dict[int, TrainingError]:
+    def _repair_at_once(self, reading: Reading, done: str) -> None:
+        """Train what a change of the records has made due; `done` says what an error does not undo."""
+        try:
+            self._warn(self._repair(without=frozenset(self._untrainable), reading=reading))
+        except RowsDifferError as error:
+            raise RowsDifferError(f"{done}. {error}") from error
+
+    def _repair(
+        self, without: frozenset[int] = frozenset(), *, wait: bool = True, reading: Reading = NOWHERE_ELSE
+    ) -> dict[int, TrainingError]:
         """Train what is missing, except in shards known to be untrainable, and close the requests that were due."""
         with self.store.locks.repairer(wait=wait):
             finished = None
@@ -99,7 +114,7 @@ class ForgettingModel(LiveModel):
                         # A process that died had planned something beside it: by the lock nobody is at it any more.
                         self.store.replan(build.plan.keys)
                 try:
-                    failures = self._train("Repairing", build, without & self._untrainable.keys())
+                    failures = self._train("Repairing", build, without & self._untrainable.keys(), reading=reading)
                 except BaseException:
                     # What was trained before the interruption serves.
                     self._serve()
@@ -152,8 +167,11 @@ class ForgettingModel(LiveModel):
         without: Collection[int] = (),
         builder: Builder | None = None,
         anew: frozenset[str] = frozenset(),
+        *,
+        reading: Reading = NOWHERE_ELSE,
     ) -> dict[int, TrainingError]:
         """Train what a build misses; states of steps that leave the plan meanwhile are dropped."""
+        build = replace(build, records=reading.of(build.records))
         stored = self.store.checkpoints().keys() - anew
         due = sum(len(missing(steps, stored)) for s, steps in enumerate(build.plan.shards) if s not in without)
         if due and self.store.durable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from unlearnkit.addresses import Addresses
@@ -13,7 +14,9 @@ from unlearnkit.attesting import naming, signed
 from unlearnkit.bands import Bands
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint, Config, PackedBase
+from unlearnkit.crowding import Census
 from unlearnkit.errors import (
+    DataWarning,
     ForgottenRecordError,
     KeyMissingError,
     ParameterError,
@@ -22,6 +25,8 @@ from unlearnkit.errors import (
     StoreError,
     StoreInUseError,
 )
+from unlearnkit.external import STORED
+from unlearnkit.given import GivenRows
 from unlearnkit.keys import MemoryKeys
 from unlearnkit.ledger import PURGED, REPAIRED, Cell, Change, Checkpoint, Request
 from unlearnkit.plan import FORMAT, Context
@@ -29,7 +34,7 @@ from unlearnkit.records import MemoryRecords, Records
 from unlearnkit.recovery import recover
 from unlearnkit.schema import Schema
 from unlearnkit.store import BUILT, ENVIRONMENT, POSITIONS, SETTINGS, TRAINING, UNTRAINABLE, Store
-from unlearnkit.stored import pack_records
+from unlearnkit.stored import StoredRecords
 
 RAISE, DROP, READMIT = "raise", "drop", "readmit"
 
@@ -71,6 +76,7 @@ def stored_blueprint(store: Store, config: Config) -> Blueprint:
         schema=schema,
         partition=partition.option,
         checkpoint_every=context.checkpoint_every,
+        data=settings.get("data", STORED),
     )
     return Blueprint(config, schema, partition, context)
 
@@ -129,6 +135,7 @@ class Founding:
             "partition": (_bands(given), known.partition.bands),
             "when_isolated": (given.when_isolated, known.config.when_isolated),
             "checkpoint_every": (given.checkpoint_every, known.config.checkpoint_every),
+            "data": (given.data, known.config.data),
             "random_state": (
                 known.config.seed if given.random_state is None else given.random_state,
                 known.config.seed,
@@ -150,8 +157,14 @@ class Founding:
         )
 
     @contextmanager
-    def kept(self, blueprint: Blueprint, records: MemoryRecords) -> Iterator[Build]:
+    def kept(self, blueprint: Blueprint, records: MemoryRecords | GivenRows) -> Iterator[Build]:
         """The build to train, whose records are in the store from here on; nobody else trains there meanwhile.
+
+        Parameters
+        ----------
+        blueprint : Blueprint
+        records : MemoryRecords or GivenRows
+            Rows as they were given, for the first fit into a store: each shard is put in order and written in its turn.
 
         Raises
         ------
@@ -162,11 +175,13 @@ class Founding:
         """
         store = self._store
         if not store.durable:
+            assert isinstance(records, MemoryRecords)
             build = Build.of(blueprint.context, records)
             known = self._base_checkpoint(blueprint)
             notes = {POSITIONS: records.n_records, BUILT: built_of(records)}
-            store.apply(Change(keys=build.plan.keys, checkpoints=known, notes=notes))
-            yield build
+            cells = self._put(blueprint, records) if self.config.is_external else ()
+            store.apply(Change(keys=build.plan.keys, cells=cells, checkpoints=known, notes=notes))
+            yield Build(store.records(blueprint), build.plan) if cells else build
             return
         refuse_unwritable(blueprint.schema)
         store.create(blueprint.partition.secret)
@@ -174,37 +189,74 @@ class Founding:
             with store.at_rest():
                 if (store.ledger.note(SETTINGS) is not None) != self._used:
                     raise self._in_use("another process has just fitted it")
-                build = self._keep(blueprint, records)
+                if isinstance(records, MemoryRecords):
+                    build = self._keep(blueprint, records)
+                else:
+                    build = self._first(blueprint, records)
             yield build
 
+    def _first(self, blueprint: Blueprint, given: GivenRows) -> Build:
+        """The first build of a store, whose rows go there a shard at a time."""
+        store = self._store
+        empty = blueprint.records(store.blobs)
+        census = Census(blueprint.schema, given.n_shards * given.n_slices)
+        cells: list[Cell] = []
+        for shard, rows in enumerate(given):
+            census.count(rows)
+            cells += store.put_cells(empty.cells_of(shard, rows, given.n_slices))
+        kept = empty.with_cells(cells)
+        try:
+            census.warn(map(kept.rows, range(given.n_shards)), stacklevel=8)
+        except DataWarning:
+            # Where warnings are errors. Nothing refers to the blobs yet.
+            store.sweep()
+            raise
+        build = Build.of(blueprint.context, kept)
+        self._commit(blueprint, build, tuple(cells), given.n_records)
+        return build
+
     def _keep(self, blueprint: Blueprint, records: MemoryRecords) -> Build:
-        store, config = self._store, blueprint.config
+        store = self._store
         hits = forgotten_among(store, records, blueprint, self._forgotten)
         remaining, _ = records.without(hits, range(records.n_shards)) if hits else (records, None)
         if self._used:
             if not _same(store.ledger.cells(), remaining):
                 raise self._in_use("its records are not those given (partial_fit adds some, rectify corrects them)")
             if not hits or self._forgotten == DROP:
-                found = store.records(blueprint.schema, config.n_shards, config.n_slices)
-                build = Build.of(blueprint.context, found)
+                build = Build.of(blueprint.context, store.records(blueprint))
                 # As an opening would: what the plan lacks would be trained, and dropped.
                 recover(store, build.plan.keys)
                 if build.plan.base is not None and build.plan.base not in store:
                     store.apply(Change(keys=build.plan.keys, checkpoints=self._base_checkpoint(blueprint)))
                 return build
         kept = records if self._forgotten == READMIT else remaining
-        cells = store.put_cells(pack_records(kept, blueprint.schema))
+        cells = self._put(blueprint, kept)
         build = Build.of(blueprint.context, kept)
+        self._commit(blueprint, build, cells, records.n_records, hits)
+        # From here on the rows are read from the store, as they will be by every other process.
+        return Build(store.records(blueprint), build.plan)
+
+    def _commit(
+        self,
+        blueprint: Blueprint,
+        build: Build,
+        cells: tuple[Cell, ...],
+        n_given: int,
+        hits: Mapping[bytes, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
+        """Make records whose cells are written those of the store."""
+        store = self._store
         notes: dict[str, Any] = {} if self._used else {SETTINGS: blueprint.settings()} | store.policy_note
-        notes |= {POSITIONS: records.n_records, BUILT: built_of(kept)}
+        notes |= {POSITIONS: n_given, BUILT: built_of(build.records)}
         # Not only once it begins: whoever opens the store after a crash in between has to train it.
         notes[TRAINING] = True
         lifted = frozenset(name for names in hits.values() for name in names)
         known = self._base_checkpoint(blueprint)
         store.apply(Change(keys=build.plan.keys, cells=cells, notes=notes, lifted=lifted, checkpoints=known))
         store.sweep()
-        # From here on the rows are read from the store, as they will be by every other process.
-        return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)
+
+    def _put(self, blueprint: Blueprint, records: MemoryRecords) -> tuple[Cell, ...]:
+        return self._store.put_cells(blueprint.records(self._store.blobs).keeping(records))
 
     def _base_checkpoint(self, blueprint: Blueprint) -> tuple[Checkpoint, ...]:
         config, key = blueprint.config, blueprint.context.base
@@ -307,7 +359,6 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
     """
     if store.exists and store.ledger.note(SETTINGS) is not None:
         raise StoreInUseError(f"{store!r} is there already; nothing was written. Give a path that is not.")
-    assert isinstance(build.records, MemoryRecords)
     assert isinstance(source.secrets, MemoryKeys)
     refuse_unwritable(blueprint.schema)
     store.create(blueprint.partition.secret, source.secrets)
@@ -319,7 +370,9 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
         for checkpoint in source.ledger.checkpoints().values():
             store.blobs.put(source.blobs.get(name) for _, name in checkpoint.parts)
             store.ledger.commit(checkpoint)
-        cells = store.put_cells(pack_records(build.records, blueprint.schema))
+        own = build.records
+        packed = own.copies() if isinstance(own, StoredRecords) else blueprint.records(store.blobs).keeping(own)
+        cells = store.put_cells(packed)
         requests, statements, chain = _signed_now(store, source.ledger.requests())
         notes = {
             SETTINGS: blueprint.settings(),
@@ -338,4 +391,4 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
             )
         )
         store.sweep()
-    return Build(store.records(blueprint.schema, config.n_shards, config.n_slices), build.plan)
+    return Build(store.records(blueprint), build.plan)

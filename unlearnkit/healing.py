@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 
 from unlearnkit import inspection, surroundings
-from unlearnkit.cells import no_records, pack_cell
+from unlearnkit.cells import no_records
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords
 from unlearnkit.errors import StateError, StoreError
+from unlearnkit.external import takes_all
 from unlearnkit.files import sweep_temporary, translated
 from unlearnkit.findings import Finding
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ingest import ingest
 from unlearnkit.inspection import damaged, plan_of
 from unlearnkit.keys import PUBLIC_FILE, Keys
-from unlearnkit.learner import Capabilities
 from unlearnkit.ledger import Cell, Change
 from unlearnkit.plan import Plan
 from unlearnkit.records import Place
@@ -29,7 +29,6 @@ from unlearnkit.sealed import META
 from unlearnkit.signing import key_id
 from unlearnkit.sql import SqlLedger
 from unlearnkit.store import TRAINING, Store
-from unlearnkit.stored import StoredRecords, describe
 
 _OWNER_ONLY = 0o600
 
@@ -178,24 +177,22 @@ class Healer:
         return next(iter(found.values()), None) or self._from_data(place)
 
     def _as_stored(self, place: Place, records: ShardRecords, parts: dict[str, str]) -> tuple[Cell, dict[str, bytes]]:
-        schema, config = self._blueprint.schema, self._blueprint.config
+        own = self._blueprint.records(self._store.blobs)
         rest = self._restorer.without_forgotten(records)
-        whole = replace(describe(*place, records, schema), parts=tuple(sorted(parts.items())))
+        whole = replace(own.describe(*place, records), parts=tuple(sorted(parts.items())))
         if len(rest) == len(records):
             return whole, {}
         pending = self._restorer.matching(records, (), self._restorer.pending)
         if len(rest) < len(records) - pending.sum() or not pending.any():
-            return describe(*place, rest, schema), pack_cell(rest, schema)
-        one = StoredRecords(self._store.blobs, [whole], schema, config.n_shards, config.n_slices)
-        left, _ = one.without(self._restorer.pending, [place[0]])
+            return own.packed(*place, rest)
+        left, _ = own.moved([whole], ()).without(self._restorer.pending, [place[0]])
         return left.cells[place], {}
 
     def _from_data(self, place: Place) -> tuple[Cell, dict[str, bytes]]:
         """The cell as the caller's records have it; without them, one that was empty, as far as the blobs say."""
-        schema = self._blueprint.schema
         given = self._given.get(place)
-        rest = no_records(schema) if given is None else self._restorer.without_forgotten(given)
-        return describe(*place, rest, schema), pack_cell(rest, schema)
+        rest = no_records(self._blueprint.schema) if given is None else self._restorer.without_forgotten(given)
+        return self._blueprint.records(self._store.blobs).packed(*place, rest)
 
     # -- blobs ---------------------------------------------------------------------------------------------------
 
@@ -257,17 +254,7 @@ def _names(envelope: str, key: str) -> bool:
 def _by_place(data: Data, blueprint: Blueprint) -> dict[Place, ShardRecords]:
     """The caller's records by shard and slice."""
     schema, config = blueprint.schema, blueprint.config
-    # Whether the learner takes them was asked at the fit; whether they are the same is seen by their digests.
-    capabilities = Capabilities(
-        task="regression" if schema.classes is None else "classification",
-        sample_weight=True,
-        missing_values=True,
-        sparse=True,
-        multi_output=True,
-        frames=True,
-        categorical=True,
-        any_shape=True,
-    )
+    # Whether they are the same is seen by their digests.
     found = ingest(
         data.X,
         data.y,
@@ -275,7 +262,7 @@ def _by_place(data: Data, blueprint: Blueprint) -> dict[Place, ShardRecords]:
         data.ids,
         schema=schema,
         partition=blueprint.partition,
-        capabilities=capabilities,
+        capabilities=takes_all(schema),
         name=config.name,
     )
     places: dict[Place, ShardRecords] = {}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from unlearnkit.bands import checked_probability
-from unlearnkit.data import ShardRecords, content_hashes, handles_of, split_shards
+from unlearnkit.data import ShardRecords, handles_of
 from unlearnkit.errors import CapabilityError, DataError, ParameterError, SchemaError
 from unlearnkit.frames import refuse_unseen
-from unlearnkit.ids import INT, encode_as, encode_ids
+from unlearnkit.given import GivenRows
+from unlearnkit.ids import INT, IdColumn, checked_ids
 from unlearnkit.learner import Capabilities
 from unlearnkit.partition import Partition
 from unlearnkit.schema import Schema, infer_schema
-from unlearnkit.typing import FloatArray
-from unlearnkit.validation import is_frame
+from unlearnkit.typing import AnyArray, FloatArray
+from unlearnkit.validation import checked_labels, is_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,25 @@ class Arrival:
     position: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ingested:
-    """The records of a model, and what they are held to."""
+    """The records of a model, and what they are held to.
+
+    Attributes
+    ----------
+    schema : Schema
+    partition : Partition
+    given : GivenRows
+    """
 
     schema: Schema
     partition: Partition
-    records: tuple[ShardRecords, ...]
+    given: GivenRows
+
+    @cached_property
+    def records(self) -> tuple[ShardRecords, ...]:
+        """A copy of all rows: the records of each shard in canonical order."""
+        return tuple(self.given)
 
 
 def ingest(
@@ -57,8 +71,9 @@ def ingest(
     probability: Any = None,
     classes: Any = None,
     arrival: Arrival | None = None,
+    lean: bool = False,
 ) -> Ingested:
-    """Validate, take or check the schema, place and sort.
+    """Validate, take or check the schema, and make ready to place and sort.
 
     Parameters
     ----------
@@ -77,6 +92,8 @@ def ingest(
         All class labels there will be, for a schema that is yet to be taken.
     arrival : Arrival or None
         Where the records go that arrive after the first fit; None: where the partition places them.
+    lean : bool
+        As for `GivenRows`.
 
     Raises
     ------
@@ -90,7 +107,7 @@ def ingest(
     X = _with_rows(X)
     n = int(X.shape[0]) if hasattr(X, "shape") else len(X)
     weight = _weights(sample_weight, n, capabilities, name)
-    encoded, id_type = _ids(ids, X, n, 0 if arrival is None else arrival.position)
+    names = _names(ids, X, n, 0 if arrival is None else arrival.position)
     probability = _probability(probability, n, partition)
     if schema is None:
         if weight is not None and not weight.any():
@@ -101,41 +118,34 @@ def ingest(
             capabilities,
             name,
             weighted=weight is not None,
-            id_type=id_type,
+            id_type=names.kind,
             explicit_ids=ids is not None,
             classes=classes,
         )
     else:
-        _check_against(schema, X, weight, n, id_type, explicit=ids is not None)
-        if arrival is not None and n and id_type != schema.id_type:
+        _check_against(schema, X, weight, n, names.kind, explicit=ids is not None)
+        if arrival is not None and n and names.kind != schema.id_type:
             raise SchemaError(
-                f"The rows are named by labels or positions of type {id_type}, those of the model by {schema.id_type}: "
-                "no request could name the new ones. Nothing was changed. Give X an index of the same kind."
+                f"The rows are named by labels or positions of type {names.kind}, those of the model by "
+                f"{schema.id_type}: no request could name the new ones. Nothing was changed. Give X an index of the "
+                "same kind."
             )
-    features, targets = schema.features(X, capabilities, name), schema.targets(y, n)
-    content = content_hashes(features, targets, schema, partition.secret)
-    # Without ids the content places a record, so that its position plays no part.
-    items = encoded if schema.explicit_ids else [row.tobytes() for row in content]
-    placement = partition.place(items, probability)
+    features, targets = schema.features(X, capabilities, name), _targets(schema, y, n)
     if schema.weighted and weight is None:
         weight = np.ones(n)
-    everything = ShardRecords(
-        X=features,
-        y=targets,
-        weight=weight,
-        slice=placement.slice if arrival is None else np.full(n, arrival.place),
-        home=placement.slice,
-        rid=placement.rid,
-        content=content,
-        u=placement.u,
-        handle=None if schema.explicit_ids else partition.handles(encoded),
-        n_active=0,
-    )
-    return Ingested(
-        schema,
-        replace(partition, id_type=schema.id_type if schema.explicit_ids else None),
-        split_shards(everything, placement.shard, partition.n_shards),
-    )
+    place = None if arrival is None else arrival.place
+    given = GivenRows(schema, partition, features, targets, weight, names, probability, place, lean)
+    given.sort()
+    return Ingested(schema, replace(partition, id_type=schema.id_type if schema.explicit_ids else None), given)
+
+
+def _targets(schema: Schema, y: Any, n: int) -> AnyArray:
+    """Class labels that the schema knows, or the targets of a regression."""
+    if schema.classes is None:
+        return schema.targets(y, n)
+    labels = checked_labels(y, n)
+    schema.codes(np.unique(labels))
+    return labels
 
 
 def _with_rows(X: Any) -> Any:
@@ -147,13 +157,12 @@ def _with_rows(X: Any) -> Any:
     return X
 
 
-def _ids(ids: Any, X: Any, n: int, first: int) -> tuple[list[bytes], str]:
+def _names(ids: Any, X: Any, n: int, first: int) -> IdColumn:
+    """The ids, or what addresses the records that have none."""
     if ids is not None:
-        return encode_ids(ids, n)
+        return checked_ids(ids, n)
     handles, positions = handles_of(X, n)
-    if positions:
-        return encode_as([first + position for position in handles], INT), INT
-    return encode_ids(list(handles), n)
+    return IdColumn(range(first, first + n), INT) if positions else checked_ids(handles, n)
 
 
 def _probability(given: Any, n: int, partition: Partition) -> FloatArray | None:

@@ -21,7 +21,6 @@ from unlearnkit.signing import envelope_digest
 from unlearnkit.sql import SqlLedger
 from unlearnkit.statements import read, verify_chain
 from unlearnkit.store import CHAIN, Store
-from unlearnkit.stored import StoredRecords, describe
 
 
 def blueprint_of(store: Store, *, or_none: bool) -> Blueprint | None:
@@ -152,9 +151,7 @@ def orphans(present: Collection[str], references: Collection[str]) -> Findings:
 
 def plan_of(blueprint: Blueprint, cells: Iterable[Cell], blobs: Blobs) -> Plan:
     """The plan of these cells."""
-    config = blueprint.config
-    records = StoredRecords(blobs, cells, blueprint.schema, config.n_shards, config.n_slices)
-    return Build.of(blueprint.context, records).plan
+    return Build.of(blueprint.context, blueprint.records(blobs, cells)).plan
 
 
 def plan(blueprint: Blueprint, store: Store) -> Findings:
@@ -185,31 +182,25 @@ def records(blueprint: Blueprint, store: Store, unreadable: Collection[str]) -> 
         The places of cells that are known to be damaged.
     """
     restorer = Restorer(store, blueprint)
-    tombstones = frozenset(store.ledger.tombstones())
+    tombstones, own = frozenset(store.ledger.tombstones()), blueprint.records(store.blobs)
     for cell in store.ledger.cells():
         place = place_of(cell)
         if not cell.n_records or place in unreadable:
             continue
         try:
-            found = _rows_of(store, blueprint, cell, restorer.pending)
+            found = own.moved([cell], restorer.pending).cell(cell.shard, cell.slice)
         except StateError as error:
             yield Finding("cell", place, str(error), WITH_DATA)
             continue
-        if not _is_own(found, blueprint):
+        if not blueprint.config.is_external and not _is_own(found, blueprint):
             yield Finding("cell", place, "its features or targets are not those that its rows are hashes of", WITH_DATA)
-        if not cell.stale and describe(cell.shard, cell.slice, found, blueprint.schema).support != cell.support:
+        if not cell.stale and own.describe(cell.shard, cell.slice, found).support != cell.support:
             yield Finding("cell", place, "its classes or categories are not those that the ledger knows", WITH_DATA)
         forgotten = int(restorer.matching(found, tombstones).sum()) if tombstones else 0
         if forgotten:
             what = f"{forgotten} of its rows are of ids that are forgotten"
             remedy = "Bring the ledger and the blobs back from one backup, or fit anew without them."
             yield Finding("tombstone", place, what, remedy)
-
-
-def _rows_of(store: Store, blueprint: Blueprint, cell: Cell, pending: frozenset[bytes]) -> ShardRecords:
-    config = blueprint.config
-    one = StoredRecords(store.blobs, [cell], blueprint.schema, config.n_shards, config.n_slices, pending=pending)
-    return one.shard(cell.shard)
 
 
 def _is_own(found: ShardRecords, blueprint: Blueprint) -> bool:

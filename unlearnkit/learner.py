@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
@@ -236,6 +237,20 @@ class Learner(Protocol[State]):
 
     def load(self, parts: Mapping[str, bytes]) -> State:
         """The state behind the parts. Never executes code from the bytes; raises StateError on nonsense."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """What a learner can do besides, to predict the same rows from many states at the price of once."""
+
+    def sharing(self, X: Features) -> AbstractContextManager[Any]:
+        """Read the rows once for all states, and hold what all predictions need, such as one thread for BLAS.
+
+        ``with learner.sharing(X) as rows`` gives rows that `predict` takes in the place of `X`, with the same bits as
+        its answer. Other threads may predict them, too, meanwhile: what is held for one thread only is to be taken
+        again by `predict` in another.
+        """
         ...
 
 

@@ -238,6 +238,11 @@ class Ledger(Protocol):
         """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
         ...
 
+    @property
+    def settled(self) -> str:
+        """What is left of dropped rows once `settle` has done it, in words for a receipt."""
+        ...
+
 
 class MemoryLedger:
     """A ledger in memory, safe for threads."""
@@ -385,3 +390,8 @@ class MemoryLedger:
     def settle(self) -> bool:
         """Nothing is left behind: there are no files."""
         return True
+
+    @property
+    def settled(self) -> str:
+        """Nothing is left of dropped rows."""
+        return "The ledger is in memory only."

@@ -21,10 +21,12 @@ from unlearnkit.erasure import Eraser, estimate
 from unlearnkit.errors import (
     CodeNeededError,
     DataError,
+    ParameterError,
     StateError,
     StoreInUseError,
     UnlearnKitError,
 )
+from unlearnkit.external import LoadRows, Reading, rows_needed
 from unlearnkit.figures import ShardRow
 from unlearnkit.founding import stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
@@ -34,7 +36,7 @@ from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.plan import Context, Plan, PlannedStep, missing, numbered
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
-from unlearnkit.records import MemoryRecords, Place, Records
+from unlearnkit.records import MemoryRecords, Place
 from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, snapshot_of
 from unlearnkit.store import UNTRAINABLE, Store
@@ -83,15 +85,15 @@ class LiveModel:
     def __getstate__(self) -> dict[str, Any]:
         if self.store.durable:
             # The partition has a secret in it, which is read from its own place again.
-            left_out = ("_swap", "_snapshot", "_build", "partition")
+            left_out = {"_swap", "_snapshot", "_build", "partition"}
             config = replace(self.config, partition=HashPartition(), base=None)
             state = {k: v for k, v in vars(self).items() if k not in left_out}
             return state | {"config": config, "_looked": -float("inf")}
         # Records and states must be of one moment, though a request may come before they are written out.
         with self.store.at_rest():
-            return {k: v for k, v in vars(self).items() if k not in ("_swap", "_snapshot")} | {
-                "store": copy(self.store)
-            }
+            # What is in the store of records whose rows are elsewhere is read from it again.
+            left_out = {"_swap", "_snapshot"} | ({"_build"} if self.config.is_external else set())
+            return {k: v for k, v in vars(self).items() if k not in left_out} | {"store": copy(self.store)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _swap=threading.RLock())
@@ -100,7 +102,10 @@ class LiveModel:
             self._epoch = -1
             self._adopt(stored_blueprint(self.store, self.config))
             self._sync()
-        elif hasattr(self, "_build"):
+            return
+        if self.config.is_external and hasattr(self, "_context"):
+            self._build = self.store_build()
+        if hasattr(self, "_build"):
             # States travel as their stored bytes, and are decoded from them here as everywhere.
             self._serve()
 
@@ -151,7 +156,7 @@ class LiveModel:
 
     def store_build(self) -> Build:
         """The build that the ledger describes."""
-        return Build.of(self._context, self.store.records(self.schema, self.config.n_shards, self.config.n_slices))
+        return Build.of(self._context, self.store.records(self.blueprint))
 
     def refresh(self) -> None:
         """Take over what other processes have changed, if it was last looked at more than `refresh_s` ago."""
@@ -222,6 +227,25 @@ class LiveModel:
             name=config.name,
             **options,
         )
+
+    def _reader(self, load_rows: LoadRows | None, *, needed: bool) -> Reading:
+        """Where rows are read from that the model does not keep.
+
+        Raises
+        ------
+        RowsNeededError
+            If they are needed, and nobody says where they are.
+        ParameterError
+            If the model keeps its rows.
+        """
+        if load_rows is not None and not self.config.is_external:
+            raise ParameterError(
+                "load_rows= is for models with data='external', and this one keeps its rows; nothing was changed. "
+                "Leave it out."
+            )
+        if needed and load_rows is None and self.config.is_external:
+            raise rows_needed("Nothing was changed.")
+        return Reading(load_rows)
 
     def _records(self, ingested: Ingested) -> MemoryRecords:
         classification = ingested.schema.classes is not None
@@ -324,17 +348,19 @@ class LiveModel:
         ids: Any = None,
         probability: Any = None,
         shards: Collection[int] | None = None,
+        load_rows: LoadRows | None = None,
     ) -> VerifyReport:
         """Rebuild in an empty store and compare every state; see `SISAClassifier.verify`."""
         if X is None and not (y is None and sample_weight is None and ids is None):
             raise DataError("verify() got y, sample_weight or ids without X; nothing was checked.")
+        reading = self._reader(load_rows, needed=X is None)
         with self.store.at_rest():
             # A request that comes in while it rebuilds must not look like a fault.
             self._sync()
             own, stored = self._build, self.store.checkpoints()
             damaged = self._damaged(stored)
             forgotten = self._eraser.forgotten_in(own.records)
-        records: Records = own.records
+        records = reading.of(own.records)
         if X is not None:
             records = self._records(self._ingest(X, y, sample_weight, ids, probability=probability))
             records = alike(records, own.records)

@@ -16,6 +16,7 @@ from unlearnkit.config import Config
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.environment import environment
 from unlearnkit.errors import CapabilityError, CodeNeededError, ParameterError, UnlearnKitError
+from unlearnkit.external import EXTERNAL, STORED
 from unlearnkit.learner import Learner
 from unlearnkit.notebook import NotebookView
 from unlearnkit.partition import HashPartition, Placing
@@ -85,6 +86,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         adapter: str | None = None,
         base: Any = None,
         store: str | os.PathLike[str] | Store | None = None,
+        data: str = STORED,
         checkpoint_every: int = 1,
         when_isolated: str = "raise",
         n_jobs: int | None = None,
@@ -100,6 +102,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         self.adapter = adapter
         self.base = base
         self.store = store
+        self.data = data
         self.checkpoint_every = checkpoint_every
         self.when_isolated = when_isolated
         self.n_jobs = n_jobs
@@ -128,6 +131,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         _check_count("checkpoint_every", self.checkpoint_every)
         if self.when_isolated not in ("raise", "prior"):
             raise ParameterError(f'when_isolated={self.when_isolated!r} is neither "raise" nor "prior".')
+        self._check_data()
         given: Any = self.random_state
         if given is not None and not isinstance(given, Integral):
             raise ParameterError(
@@ -150,8 +154,19 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             environment=environment(self._model(), learner),
             base=self.base,
             checkpoint_every=int(self.checkpoint_every),
+            data=self.data,
             estimator=self._remembered(),
         )
+
+    def _check_data(self) -> None:
+        """Refuse what `data` cannot be."""
+        if self.data not in (STORED, EXTERNAL):
+            raise ParameterError(f'data={self.data!r} is neither "stored" nor "external"; nothing was changed.')
+        if self.data == EXTERNAL and self.when_isolated == "prior" and self._task == "regression":
+            raise CapabilityError(
+                'when_isolated="prior" predicts the mean of the targets, which data="external" does not keep; nothing '
+                'was changed. Use when_isolated="raise", or keep the rows with the model.'
+            )
 
     def _remembered(self) -> dict[str, Any]:
         """How a store remembers this estimator."""

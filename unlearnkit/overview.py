@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from unlearnkit import upkeep
+from unlearnkit.blobs import Remote
 from unlearnkit.data import SliceFacts
 from unlearnkit.environment import environment_now
 from unlearnkit.folder import DirectoryBlobs
@@ -209,6 +209,8 @@ def _open(request: Request, at: datetime) -> OpenRequest:
 def _files(store: Store) -> dict[str, int]:
     """The size of each blob and of whatever else is among them."""
     blobs = store.blobs
+    if isinstance(blobs, Remote):
+        return blobs.sizes()
     if not isinstance(blobs, DirectoryBlobs):
         return {name: len(blobs.get(name)) for name in blobs.names()}
     found = {}
@@ -235,10 +237,8 @@ def _sizes(
 
 def _ledger_size(store: Store) -> int | None:
     """The file of the ledger and the log beside it."""
-    if not isinstance(store.blobs, DirectoryBlobs):
-        return None
-    file = Path(store.blobs.path).parent / "ledger.sqlite"
-    if not file.exists():
+    file = store.ledger_file
+    if file is None or not file.exists():
         return None
     log = file.with_name(f"{file.name}-wal")
     return sum(path.stat().st_size for path in (file, log) if path.exists())

@@ -193,25 +193,22 @@ class Partition:
         return chain("unlearnkit:partition-id", self.secret)[:8]
 
     def place(self, items: Sequence[bytes], probability: FloatArray | None = None) -> Placement:
-        """The cells of ids given as bytes, with bands also of their probabilities. Equal ids are hashed once.
+        """The cells of ids given as bytes, with bands also of their probabilities.
 
         Raises
         ------
         DataError
             If equal ids have several probabilities, or there are bands and no probabilities.
         """
-        unique = list(dict.fromkeys(items))
+        if probability is not None:
+            unique = list(dict.fromkeys(items))
+            places = _places(items, unique)
+            probability = one_for_each(probability, places, len(unique))[places]
         # One long hash per id; its words are independent of each other, so each use has a word of its own.
-        hashes = hash_items(unique, self.secret, _TAG, 8 * _WORDS)
+        hashes = hash_items(items, self.secret, _TAG, 8 * _WORDS)
         words = hashes.view(">u8").astype(np.uint64).reshape(-1, _WORDS)
-        places = None if len(unique) == len(items) else _places(items, unique)
-        if probability is not None and places is not None:
-            probability = one_for_each(probability, places, len(unique))
         shard, slice_ = self._cells(words, probability)
-        placement = Placement(
-            shard=shard, slice=slice_, rid=np.ascontiguousarray(hashes[:, 16:32]), u=_uniform(words[:, 4])
-        )
-        return placement if places is None else placement.take(places)
+        return Placement(shard=shard, slice=slice_, rid=np.ascontiguousarray(hashes[:, 16:32]), u=_uniform(words[:, 4]))
 
     def _cells(self, words: AnyArray, probability: FloatArray | None) -> tuple[IntArray, IntArray]:
         shard = (words[:, 0] % self.n_shards).astype(np.int64)

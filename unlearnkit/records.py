@@ -70,6 +70,10 @@ class Records(Protocol):
         """The records of one shard."""
         ...
 
+    def rows(self, shard: int) -> ShardRecords:
+        """The records of one shard, which need not have their features."""
+        ...
+
     def facts(self, shard: int) -> tuple[SliceFacts, ...]:
         """What the plan needs to know of each slice of a shard."""
         ...
@@ -79,7 +83,7 @@ class Records(Protocol):
         ...
 
     def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
-        """The records of one slice of a shard."""
+        """What is kept of the records of one slice of a shard."""
         ...
 
     def addresses(self, shard: int) -> set[bytes]:
@@ -150,6 +154,10 @@ class MemoryRecords:
         return self._classification
 
     def shard(self, shard: int) -> ShardRecords:
+        """The records of one shard."""
+        return self._shards[shard]
+
+    def rows(self, shard: int) -> ShardRecords:
         """The records of one shard."""
         return self._shards[shard]
 

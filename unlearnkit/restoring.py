@@ -15,14 +15,13 @@ import numpy as np
 
 from unlearnkit.addresses import Addresses
 from unlearnkit.blobs import Blobs
-from unlearnkit.cells import MANIFEST, pack_cell, read_manifest, unpack_cell
+from unlearnkit.cells import MANIFEST, read_manifest
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, content_hashes
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import ISOLATED, Cell, Change
 from unlearnkit.records import Place
 from unlearnkit.store import Store
-from unlearnkit.stored import describe
 from unlearnkit.typing import BoolArray
 
 Packed: TypeAlias = tuple[Cell, dict[str, bytes]]
@@ -69,6 +68,7 @@ class Restorer:
     def __init__(self, store: Store, blueprint: Blueprint) -> None:
         self._store = store
         self._blueprint = blueprint
+        self._own = blueprint.records(store.blobs)
         ledger, schema = store.ledger, blueprint.schema
         self._addresses = Addresses(blueprint.partition, store.secrets, schema.id_type, schema.explicit_ids)
         self._tombstones = frozenset(ledger.tombstones())
@@ -107,23 +107,25 @@ class Restorer:
         found = {part: _whole(self._store.blobs, name) for part, name in parts.items() if part != MANIFEST}
         try:
             whole = {part: data for part, data in found.items() if data is not None}
-            records = unpack_cell(whole, schema) if len(whole) == len(found) else None
+            records = self._own.unpacked(whole) if len(whole) == len(found) else None
         except StateError:
             return None
         if records is None or not len(records):
             return None
+        if self._blueprint.config.is_external:
+            # There are no features to be compared with the digests.
+            return records
         return records if (content_hashes(records.X, records.y, schema, secret) == records.content).all() else None
 
     def fitting(self, cell: Cell, records: ShardRecords) -> Packed | None:
         """The cell with these records, but for the forgotten ones, if those are what it promises; else None."""
-        schema = self._blueprint.schema
         for forgotten in self._forgotten:
             rest = records.without(self.matching(records, forgotten, self.pending))
-            found = describe(cell.shard, cell.slice, rest, schema)
+            found = self._own.describe(cell.shard, cell.slice, rest)
             # Of a stale cell the ledger does not know which categories it still has.
             support = cell.support if cell.stale else found.support
             if replace(found, parts=cell.parts, support=support, stale=cell.stale) == cell:
-                return cell, pack_cell(rest, schema)
+                return cell, self._own.packed(cell.shard, cell.slice, rest)[1]
         return None
 
     def without_forgotten(self, records: ShardRecords) -> ShardRecords:

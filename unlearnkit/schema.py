@@ -37,6 +37,7 @@ from unlearnkit.validation import (
     checked_labels,
     checked_values,
     is_frame,
+    is_ready,
     is_sparse,
     plain_dtype,
 )
@@ -153,6 +154,10 @@ class Schema:
         """The class labels as an array (k,), None for regression."""
         return None if self.classes is None else np.array(self.classes, dtype=self.class_dtype)
 
+    @cached_property
+    def _dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype)
+
     @property
     def n_features(self) -> int:
         """Features per row; the first axis of a row of more than one."""
@@ -179,6 +184,8 @@ class Schema:
         SchemaError
             If they do not fit.
         """
+        if self.container == "array" and is_ready(X, self.shape, self._dtype, nan=capabilities.missing_values):
+            return X
         if is_frame(X):
             return self._from_frame(X, capabilities, name, exact=exact)
         if self.container == "frame":
@@ -186,7 +193,7 @@ class Schema:
                 f"{name} was fitted with a DataFrame and needs its columns; got {type(X).__name__}. Nothing was "
                 "changed."
             )
-        checked = as_declared(X, capabilities, name, np.dtype(self.dtype), exact=exact)
+        checked = as_declared(X, capabilities, name, self._dtype, exact=exact)
         if checked.shape[1:] != self.shape:
             raise SchemaError(
                 f"X has {checked.shape[1]} features, but {name} is expecting {self.n_features} features as input"

@@ -2,14 +2,15 @@
 
 Every row carries a seal, the SHA-256 of its fields, which is checked whenever the row is read. What a seal cannot
 tell, that a row is missing, is told by the tally of its table: the number of rows and the XOR of their seals, kept
-with the sealed row of `meta`.
+with the sealed row of `meta`. A table that is read by one of its columns has a tally for each value of it as well: that
+costs the same however many rows have other values.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 Row = tuple[Any, ...]
+Tally = tuple[int, int]
+"""Number of rows, and the XOR of their seals."""
+NOTHING: Tally = (0, 0)
 
-FORMAT = 1
+FORMAT = 2
 PREFIX = "unlearnkit_"
 META = "meta"
 
@@ -37,7 +41,10 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "notes": (("name",), ("value",)),
     META: (("number",), ("format", "epoch", "untidy", "tallies")),
 }
+# Tables that are read in groups: all rows with one value of this column.
+GROUPED = {"requests": "state"}
 _INTEGERS = frozenset(["shard", "slice", "n", "n_records", "stale", "sequence", "number", "format", "epoch", "untidy"])
+LOST = "rows are missing, or have come back"
 # What rows of these held must not be found in the files once they are dropped.
 PERISHABLE = ("plan", "checkpoints", "cells", "parts", "items")
 
@@ -58,12 +65,40 @@ def damaged(where: str) -> StateError:
     return StateError(f"The ledger is damaged at {where}; nothing was changed. Run: unlearnkit fsck")
 
 
-def tally(seals: Iterable[str], start: tuple[int, int] = (0, 0), sign: int = 1) -> tuple[int, int]:
-    """The tally of rows with these seals, counted on from another."""
-    count, mixed = start
+def tally(seals: Iterable[str]) -> Tally:
+    """The tally of rows with these seals."""
+    count = mixed = 0
     for value in seals:
-        count, mixed = count + sign, mixed ^ int(value, 16)
+        count, mixed = count + 1, mixed ^ int(value, 16)
     return count, mixed
+
+
+def tallies_of(name: str, sealed: Iterable[tuple[Row, str]]) -> dict[str, Tally]:
+    """The tallies of a table of these rows and seals: its own, under its name, and those of its groups."""
+    sealed = list(sealed)
+    found = {name: tally(value for _, value in sealed)}
+    if name in GROUPED:
+        groups: dict[str, list[str]] = {}
+        for row, value in sealed:
+            groups.setdefault(_group_of(name, row), []).append(value)
+        found |= {group: tally(seals) for group, seals in groups.items()}
+    return found
+
+
+def sealed_rows(name: str, rows: Iterable[Row]) -> list[tuple[Row, str]]:
+    """Rows of this table with their seals."""
+    return [(row, seal(name, row)) for row in rows]
+
+
+def _group_of(name: str, row: Row) -> str:
+    """Under which name the group of a row is tallied."""
+    keys, others = TABLES[name]
+    return f"{name} {row[(*keys, *others).index(GROUPED[name])]}"
+
+
+def _is_of(table: str, tallied: str) -> bool:
+    """Whether a tally is that of this table or of a group of it."""
+    return tallied == table or tallied.startswith(f"{table} ")
 
 
 class Reader:
@@ -72,6 +107,14 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.tables = sealed_tables()
+        self._meta: list[tuple[Row, str]] | None = None
+
+    def look(self, *, lock: bool = False) -> list[tuple[Row, str]]:
+        """Read what there is of `meta`, unchecked; to lock it is to have the turn to write, on servers."""
+        select = self.tables[META].select()
+        found = self.connection.execute(select.with_for_update() if lock else select)
+        self._meta = [(tuple(fields), value) for *fields, value in found]
+        return self._meta
 
     def raw(self, name: str, *where: Any) -> Iterator[tuple[Row, str]]:
         """Rows and their seals, unchecked."""
@@ -88,33 +131,40 @@ class Reader:
         StateError
             If one is damaged; where all are asked for, also if one is missing.
         """
-        rows = []
-        for row, found in self.raw(name, *where):
-            if seal(name, row) != found:
-                raise damaged(place(name, row))
-            rows.append(row)
-        if not where and name != META and tally(seal(name, row) for row in rows) != self._tally(name):
-            raise damaged(f"{name} (rows are missing, or have come back)")
-        return rows
+        sealed = self._sound(name, *where)
+        if not where and name != META and tally(value for _, value in sealed) != self._tally(name):
+            raise damaged(f"{name} ({LOST})")
+        return [row for row, _ in sealed]
 
-    def check_count(self, name: str) -> None:
-        """Look whether a table has as many rows as it should have, where not all of them are read.
+    def group(self, name: str, values: Iterable[str]) -> list[Row]:
+        """The rows of these groups of a table, in no order.
 
         Raises
         ------
         StateError
-            If it has not.
+            If one is damaged or missing.
         """
-        import sqlalchemy as sa
+        values = set(values)
+        sealed = self._sound(name, self.tables[name].c[GROUPED[name]].in_(values))
+        found = tallies_of(name, sealed)
+        if any(found.get(group, NOTHING) != self._tally(group) for group in (f"{name} {value}" for value in values)):
+            raise damaged(f"{name} ({LOST})")
+        return [row for row, _ in sealed]
 
-        (found,) = self.connection.execute(sa.select(sa.func.count()).select_from(self.tables[name])).one()
-        if found != self._tally(name)[0]:
-            raise damaged(f"{name} (rows are missing, or have come back)")
+    def _sound(self, name: str, *where: Any) -> list[tuple[Row, str]]:
+        """Rows and their seals, checked."""
+        sealed = list(self.raw(name, *where))
+        for row, found in sealed:
+            if seal(name, row) != found:
+                raise damaged(place(name, row))
+        return sealed
 
-    def _tally(self, name: str) -> tuple[int, int]:
-        """The tally that the rows of a table have to have."""
-        count, mixed = self.meta()["tallies"][name]
-        return int(count), int(mixed, 16)
+    def known_tallies(self) -> dict[str, Tally]:
+        """The tallies that tables and groups have to have; none of a group that never had a row."""
+        return {name: (int(count), int(mixed, 16)) for name, (count, mixed) in self.meta()["tallies"].items()}
+
+    def _tally(self, name: str) -> Tally:
+        return self.known_tallies().get(name, NOTHING)
 
     def lookup(self, name: str, values: Iterable[Any]) -> list[Row]:
         """The rows whose key begins with one of these values."""
@@ -125,11 +175,12 @@ class Reader:
         return [row for chunk in chunks for row in self.rows(name, column.in_(chunk))]
 
     def meta(self) -> dict[str, Any]:
-        """The sealed facts of the ledger as a whole."""
-        rows = self.rows(META)
-        if len(rows) != 1:
+        """The sealed facts of the ledger as a whole, as they were when the transaction first looked."""
+        if self._meta is None:
+            self._meta = self.look()
+        if len(self._meta) != 1 or seal(META, self._meta[0][0]) != self._meta[0][1]:
             raise damaged(META)
-        _, version, epoch, untidy, tallies = rows[0]
+        _, version, epoch, untidy, tallies = self._meta[0][0]
         return {"format": version, "epoch": epoch, "untidy": untidy, "tallies": json.loads(tallies)}
 
 
@@ -140,18 +191,18 @@ class Writer(Reader):
         super().__init__(connection)
         self.epoch = 0
         self.untidy = False
-        self.tallies: dict[str, tuple[int, int]] = dict.fromkeys(TABLES, (0, 0))
+        self.tallies: dict[str, Tally] = dict.fromkeys(TABLES, NOTHING)
         self._written: Row = ()
 
     def start(self) -> None:
         """Read the sealed facts, and count on from them."""
         meta = self.meta()
         self.epoch, self.untidy = meta["epoch"], bool(meta["untidy"])
-        self.tallies = {name: (count, int(mixed, 16)) for name, (count, mixed) in meta["tallies"].items()}
+        self.tallies = self.known_tallies()
         self._written = self._meta_row()
 
-    def _tally(self, name: str) -> tuple[int, int]:
-        return self.tallies[name]
+    def _tally(self, name: str) -> Tally:
+        return self.tallies.get(name, NOTHING)
 
     def count(self, name: str) -> int:
         """How many rows a table has."""
@@ -159,12 +210,13 @@ class Writer(Reader):
 
     def add(self, name: str, rows: Sequence[Row]) -> None:
         """Add rows of new keys."""
-        sealed = [(*row, seal(name, row)) for row in rows]
+        sealed = sealed_rows(name, rows)
         if sealed:
             table = self.tables[name]
             columns = [column.name for column in table.columns]
-            self.connection.execute(table.insert(), [dict(zip(columns, row, strict=True)) for row in sealed])
-        self.tallies[name] = tally((row[-1] for row in sealed), self.tallies[name])
+            values = [dict(zip(columns, (*row, value), strict=True)) for row, value in sealed]
+            self.connection.execute(table.insert(), values)
+        self._count(name, sealed, 1)
 
     def drop(self, name: str, rows: Sequence[Row]) -> None:
         """Drop rows that were read before."""
@@ -178,7 +230,7 @@ class Writer(Reader):
         result = self.connection.execute(matching, values)
         if result.supports_sane_multi_rowcount() and result.rowcount != len(rows):
             raise damaged(f"{name} (a row is not found by its key)")
-        self.tallies[name] = tally((seal(name, row) for row in rows), self.tallies[name], sign=-1)
+        self._count(name, sealed_rows(name, rows), -1)
         self.untidy = self.untidy or name in PERISHABLE
 
     def put(self, name: str, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
@@ -194,8 +246,19 @@ class Writer(Reader):
     def rewrite(self, name: str, rows: Sequence[Row]) -> None:
         """Make these the rows of a table, whatever was in it."""
         self.connection.execute(self.tables[name].delete())
-        self.tallies[name] = (0, 0)
+        self.recount(name, ())
         self.add(name, rows)
+
+    def recount(self, name: str, rows: Iterable[Row]) -> None:
+        """Take these for the rows of a table, whatever was counted before."""
+        others = {tallied: known for tallied, known in self.tallies.items() if not _is_of(name, tallied)}
+        self.tallies = others | tallies_of(name, sealed_rows(name, rows))
+
+    def _count(self, name: str, sealed: Iterable[tuple[Row, str]], sign: int) -> None:
+        """Count rows that have come (1) or gone (-1)."""
+        for tallied, (count, mixed) in tallies_of(name, sealed).items():
+            known = self._tally(tallied)
+            self.tallies[tallied] = known[0] + sign * count, known[1] ^ mixed
 
     def finish(self) -> None:
         """Write the sealed facts, if they have changed."""
@@ -214,6 +277,13 @@ class Writer(Reader):
     def _meta_row(self) -> Row:
         tallies = {name: (count, f"{mixed:064x}") for name, (count, mixed) in self.tallies.items() if name != META}
         return (0, FORMAT, self.epoch, int(self.untidy), json.dumps(tallies))
+
+
+def is_complete(name: str, sealed: Iterable[tuple[Row, str]], known: Mapping[str, Tally]) -> bool:
+    """Whether these sound rows of a table are all that its tallies tell of."""
+    there = {tallied: value for tallied, value in known.items() if _is_of(name, tallied) and value != NOTHING}
+    found = {tallied: value for tallied, value in tallies_of(name, sealed).items() if value != NOTHING}
+    return found == there
 
 
 def place(name: str, row: Row) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import joblib
 import numpy as np
 
 from unlearnkit.aggregation import Aggregation
+from unlearnkit.blobs import get_parts
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
 from unlearnkit.errors import DataError, NoConstituentError, StateError
-from unlearnkit.learner import Learner
+from unlearnkit.learner import Learner, Sharing
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import PlannedStep, standing
 from unlearnkit.records import Records
@@ -21,6 +27,10 @@ from unlearnkit.schema import Schema
 from unlearnkit.store import Store
 from unlearnkit.training import load_constant
 from unlearnkit.typing import AnyArray, Features, FloatArray
+
+# Fewer rows are first tried without a pool of threads: some models are done with them before one is made.
+MANY_ROWS = 5_000
+POOL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +114,29 @@ class Snapshot:
         """
         if self.all_abstain:
             return self._predict_prior(X.shape[0])
-        present = [c for c in self.constituents if c is not None]
-        if joblib.effective_n_jobs(n_jobs) == 1:
-            found = (self._predict_one(c, X) for c in present)
-        else:
-            found = joblib.Parallel(n_jobs=n_jobs, require="sharedmem", return_as="generator")(
-                joblib.delayed(self._predict_one)(c, X) for c in present
-            )
-        predictions = iter(found)
-        return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
+        # Asked before a learner may hold joblib to one thread.
+        jobs = joblib.effective_n_jobs(n_jobs)
+        with self._shared(X) as rows:
+            predictions = self._predictions(rows, X.shape[0], jobs)
+            return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
+
+    def _shared(self, X: Features) -> AbstractContextManager[Any]:
+        learner: Any = self.learner
+        return learner.sharing(X) if _can_share(type(learner)) else nullcontext(X)
+
+    def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
+        """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
+
+        Which of the two it is changes no bit.
+        """
+        due = deque(c for c in self.constituents if c is not None)
+        began = time.monotonic()
+        while due and (jobs == 1 or (n < MANY_ROWS and time.monotonic() - began < POOL_S)):
+            yield self._predict_one(due.popleft(), rows, n)
+        if due:
+            # Not joblib's: it looks for results every ten milliseconds only.
+            with ThreadPoolExecutor(jobs) as pool:
+                yield from pool.map(lambda c: self._predict_one(c, rows, n), due)
 
     def _predict_prior(self, n: int) -> FloatArray:
         if self.prior is None:
@@ -122,13 +146,13 @@ class Snapshot:
             )
         return np.tile(self.prior, (n,) + (1,) * self.prior.ndim)
 
-    def _predict_one(self, constituent: Constituent, X: Features) -> FloatArray:
+    def _predict_one(self, constituent: Constituent, rows: Any, n: int) -> FloatArray:
         if constituent.constant is not None:
             assert self.n_classes is not None
-            certain = np.zeros((X.shape[0], self.n_classes))
+            certain = np.zeros((n, self.n_classes))
             certain[:, constituent.constant] = 1
             return certain
-        predicted = self.learner.predict(constituent.state, X)
+        predicted = self.learner.predict(constituent.state, rows)
         return predicted if self.n_classes is None else self._scatter(predicted, constituent)
 
     def _scatter(self, predicted: FloatArray, constituent: Constituent) -> FloatArray:
@@ -140,6 +164,12 @@ class Snapshot:
         full = np.zeros((predicted.shape[0], self.n_classes or 0), dtype=predicted.dtype)
         full[:, list(classes)] = predicted
         return full
+
+
+@lru_cache(maxsize=64)
+def _can_share(kind: type) -> bool:
+    """Whether learners of a class have the ability. To look takes longer than a prediction of some."""
+    return issubclass(kind, Sharing)
 
 
 def snapshot_of(
@@ -209,7 +239,7 @@ def open_constituent(
     checkpoint = stored[last.key]
     if old is not None and old.checkpoint == checkpoint:
         return old if old.step == last else replace(old, step=last)
-    parts = {part: store.blobs.get(name) for part, name in checkpoint.parts}
+    parts = get_parts(store.blobs, checkpoint.parts)
     if last.constant:
         return Constituent(last, None, load_constant(parts), checkpoint)
     return Constituent(last, learner.load(parts), None, checkpoint)

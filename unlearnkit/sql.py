@@ -13,6 +13,7 @@ from unlearnkit.database import Database
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import Cell, Change, Checkpoint, Item, Request
 from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, is_complete, place, seal, tally
+from unlearnkit.urls import without_secrets
 
 # What can be made again from the records. `parts` follows from the two before it.
 _DERIVED = ("plan", "checkpoints", "cells", "parts")
@@ -66,13 +67,15 @@ class SqlLedger:
     SQLite runs in WAL mode with ``synchronous=FULL`` and ``secure_delete=ON``: what a method has written is on the
     disk when it returns, and `settle` leaves nothing of a dropped row in the files. PostgreSQL keeps dropped rows until
     they are vacuumed, and in its own log: `settle` has no say in that.
+
+    A pickle names the database without its password: see `unlearnkit.urls`.
     """
 
     def __init__(self, target: str | os.PathLike[str], *, create: bool = False) -> None:
         self._database = Database(target, create=create)
 
     def __reduce__(self) -> tuple[type[SqlLedger], tuple[str]]:
-        return SqlLedger, (self._database.target,)
+        return SqlLedger, (without_secrets(self._database.target),)
 
     def close(self) -> None:
         """Let go of the database; the next use takes it up again."""
@@ -198,6 +201,16 @@ class SqlLedger:
     def settle(self) -> bool:
         """Destroy what dropped rows have left behind in files of the ledger; False if a reader stands in the way."""
         return self._database.settle()
+
+    @property
+    def settled(self) -> str:
+        """What is left of dropped rows once `settle` has done it, in words for a receipt."""
+        if self._database.file:
+            return "The log of the ledger was truncated."
+        return (
+            "What the ledger dropped stays in the files of its database server until that vacuums them and recycles "
+            "its log."
+        )
 
     def check(self) -> list[str]:
         """What is wrong with the ledger, in words; empty if nothing is."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.addresses import Addresses
 from unlearnkit.bands import Bands
-from unlearnkit.blobs import Blobs, MemoryBlobs, put_parts
+from unlearnkit.blobs import Blobs, MemoryBlobs, Remote, get_parts, put_parts
 from unlearnkit.cells import MANIFEST, pack_manifest
 from unlearnkit.errors import ParameterError, StateError, StoreError
 from unlearnkit.files import make_folder
@@ -28,17 +28,20 @@ from unlearnkit.ids import as_list
 from unlearnkit.keys import Keys, MemoryKeys, Secrets
 from unlearnkit.ledger import ISOLATED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
 from unlearnkit.locks import Locks
+from unlearnkit.objects import is_url
 from unlearnkit.partition import Partition
+from unlearnkit.places import meeting_place, open_blobs, point_to, refuse_url
 from unlearnkit.policy import Policy, now, operator
 from unlearnkit.sql import SqlLedger
 from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
+from unlearnkit.urls import without_secrets
 
 if TYPE_CHECKING:
+    from unlearnkit.config import Blueprint
     from unlearnkit.data import ShardRecords
     from unlearnkit.plan import PlannedStep
     from unlearnkit.records import Records
-    from unlearnkit.schema import Schema
 
 # Names of notes in the ledger.
 SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT, POSITIONS, BUILT = (
@@ -65,13 +68,13 @@ class Store:
 
     Parameters
     ----------
-    blobs : Blobs, path or None
-        States and data blocks. A path is a folder.
+    blobs : Blobs, path, URL or None
+        States and data blocks. A path is a folder; ``s3://bucket/prefix`` is in an object store.
     ledger : Ledger, path, URL or None
         What changes. A path or ``sqlite:///...`` is an SQLite file; another URL names any database that SQLAlchemy
         has a driver for.
     keys : Secrets, path or None
-        The secrets; a path is a folder. None: the folder ``keys`` beside the blobs.
+        The secrets; a path is a folder. None: the folder ``keys`` beside the blobs, if they are in a folder.
     policy : Policy or None
         None: as declared before, or the default.
 
@@ -100,15 +103,32 @@ class Store:
         self.durable = blobs is not None
         self._known: tuple[int, Mapping[str, Checkpoint]] | None = None
         place: Any = blobs if isinstance(blobs, str | os.PathLike) else getattr(blobs, "path", None)
-        self._folder = None if place is None else Path(place).parent
-        self._name = "" if place is None else repr(os.fspath(place))
+        far = blobs.url if isinstance(blobs, Remote) else place if place is not None and is_url(place) else None
+        self._folder = None if place is None or far is not None else Path(place).parent
+        self._name = "" if place is None and far is None else repr(os.fspath(far or place))
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], policy: Policy | None = None) -> Store:
-        """The store in one folder, which holds blobs, ledger, secrets and locks."""
+    def at(cls, path: str | os.PathLike[str], policy: Policy | None = None, *, blobs: str | None = None) -> Store:
+        """The store in one folder, which holds blobs, ledger, secrets and locks.
+
+        Parameters
+        ----------
+        path : path
+        policy : Policy or None
+        blobs : str or None
+            The URL of an object store: then the folder holds all but the blobs, and, in place of them, that URL. None:
+            where the blobs are already, or else in the folder.
+
+        Raises
+        ------
+        ParameterError
+            If the path is a URL.
+        """
+        refuse_url(path)
         folder = Path(path)
-        store = cls(folder / "blobs", folder / "ledger.sqlite", keys=folder / "keys", policy=policy)
-        store._name, store.root = repr(os.fspath(path)), folder
+        store = cls(folder / "blobs" if blobs is None else blobs, folder / "ledger.sqlite", keys=folder / "keys")
+        store.policy, store._folder, store.root = policy, folder, folder
+        store._name = repr(os.fspath(path))
         return store
 
     def __repr__(self) -> str:
@@ -118,7 +138,9 @@ class Store:
         if self.durable:
             # A pickle names the store, and holds nothing of it.
             left_out = ("blobs", "ledger", "secrets", "locks")
-            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_known": None}
+            ledger = self._given["ledger"]
+            given = self._given | {"ledger": without_secrets(ledger) if isinstance(ledger, str) else ledger}
+            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_known": None, "_given": given}
         # Copied together: a ledger must not name a blob that was put after the blobs were written out.
         with self.locks.writer():
             opened = {name: copy(getattr(self, name)) for name in ("blobs", "ledger", "secrets")}
@@ -162,8 +184,12 @@ class Store:
         """
         if not self.durable:
             return
+        if isinstance(self.blobs, Remote):
+            self.blobs.ready()
         if self._folder is not None:
             make_folder(self._folder)
+        if self.root is not None and isinstance(self.blobs, Remote):
+            point_to(self.blobs.url, self.root)
         self.blobs, self.locks  # noqa: B018 - their folders
         if not self.exists:
             vars(self).pop("ledger", None)
@@ -177,7 +203,10 @@ class Store:
         given = self._given["blobs"]
         if given is None:
             return MemoryBlobs()
-        return DirectoryBlobs(Path(given)) if isinstance(given, str | os.PathLike) else given
+        if not isinstance(given, str | os.PathLike):
+            own: Blobs = given
+            return own
+        return open_blobs(given, self.root)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -216,7 +245,9 @@ class Store:
     @cached_property
     def locks(self) -> Locks:
         """Who may write, and who may train."""
-        return Locks(self._folder)
+        if self._folder is not None:
+            return Locks(self._folder)
+        return Locks(meeting_place(self.blobs, self.ledger_file, self._given["keys"]))
 
     def settings(self) -> dict[str, Any]:
         """The configuration that the store was fitted with.
@@ -246,14 +277,15 @@ class Store:
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self.ledger.checkpoint(key) is not None
 
-    def shard(self, records: Records, shard: int) -> ShardRecords:
-        """The records of a shard, from where they are stored now.
+    def ready(self, records: Records, shard: int) -> Callable[[], ShardRecords]:
+        """The records of a shard, from where they are stored now; rows that are elsewhere are read by the call.
 
         What other processes have purged meanwhile need not have changed the plan: rows without weight train nothing.
         """
-        if isinstance(records, StoredRecords) and self.durable:
-            return self.located(records, shard).shard(shard)
-        return records.shard(shard)
+        if not isinstance(records, StoredRecords):
+            return partial(records.shard, shard)
+        # A store that a rebuild is made in has no cells of its own.
+        return (self.located(records, shard) if self.durable or self.ledger.cells() else records).ready(shard)
 
     def located(self, records: StoredRecords, shard: int) -> StoredRecords:
         """The records of a shard as the ledger knows them now, not read yet: they travel to who will read them."""
@@ -314,7 +346,7 @@ class Store:
         checkpoint = self.ledger.checkpoint(key)
         if checkpoint is None:
             raise StateError(f"There is no state under key {key[:12]}; nothing was changed. Run repair().")
-        return {part: self.blobs.get(name) for part, name in checkpoint.parts}
+        return get_parts(self.blobs, checkpoint.parts)
 
     def is_whole(self, checkpoint: Checkpoint) -> bool:
         """Whether each part of a state is there and what its name says."""
@@ -415,9 +447,9 @@ class Store:
             for cell, parts in named
         ]
 
-    def records(self, schema: Schema, n_shards: int, n_slices: int) -> StoredRecords:
+    def records(self, blueprint: Blueprint) -> StoredRecords:
         """The records that the ledger describes, without those that isolated requests have removed."""
-        return StoredRecords(self.blobs, self.ledger.cells(), schema, n_shards, n_slices, pending=self._pending())
+        return blueprint.records(self.blobs, self.ledger.cells(), self._pending())
 
     def _pending(self) -> frozenset[bytes]:
         """The addresses whose records are removed and not yet purged."""

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 
-from unlearnkit.blobs import Blobs
+from unlearnkit.blobs import Blobs, MemoryBlobs, get_parts
 from unlearnkit.blocks import broken
-from unlearnkit.cells import MANIFEST, ROWS, join_cells, no_records, pack_cell, unpack_cell, unpack_rows
+from unlearnkit.cells import (
+    MANIFEST,
+    ROWS,
+    join_cells,
+    no_records,
+    pack_cell,
+    unpack_cell,
+    unpack_rows,
+    without_features,
+)
 from unlearnkit.data import ShardRecords, SliceFacts
 from unlearnkit.ledger import Cell
 from unlearnkit.records import (
@@ -28,8 +39,9 @@ from unlearnkit.records import (
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, FloatArray
 
-_MAX_REMEMBERED = 1_000_000
-"""Records whose addresses and targets, some hundred bytes each, may stay in memory."""
+_MAX_REMEMBERED = 200_000
+"""Records whose addresses and targets, some ninety bytes each, may stay in memory."""
+_NO_FACTS = SliceFacts(0, hashlib.sha256().hexdigest(), frozenset())
 
 
 class StoredRecords:
@@ -67,6 +79,7 @@ class StoredRecords:
         self._pending = frozenset(pending)
         # Requests that are carried out together look at the same cells again and again.
         self._looked_at: dict[tuple[int, int], tuple[Cell, ShardRecords]] = {}
+        self._supports: dict[int, Support] = {}
 
     @property
     def n_shards(self) -> int:
@@ -101,13 +114,22 @@ class StoredRecords:
         StateError
             If a blob is missing or damaged.
         """
-        return join_cells([self._read(cell) for cell in self._of(shard)], self._schema)
+        cells = self._of(shard)
+        return join_cells(map(self._read, cells), self._schema, sum(cell.n_records for cell in cells))
+
+    def ready(self, shard: int) -> Callable[[], ShardRecords]:
+        """The records of one shard, which the call gives whatever is purged meanwhile."""
+        found = self.shard(shard)
+        return lambda: found
+
+    def rows(self, shard: int) -> ShardRecords:
+        """The records of one shard without their features: X has no columns."""
+        return join_cells([self._rows(cell) for cell in self._of(shard)], without_features(self._schema))
 
     def facts(self, shard: int) -> tuple[SliceFacts, ...]:
         """What the plan needs to know of each slice of a shard."""
         found = {cell.slice: SliceFacts(cell.n, cell.digest, frozenset(cell.classes)) for cell in self._of(shard)}
-        none = no_records(self._schema).facts_between(0, 0, classification=self._schema.classes is not None)
-        return tuple(found.get(r, none) for r in range(self._n_slices))
+        return tuple(found.get(r, _NO_FACTS) for r in range(self._n_slices))
 
     def targets(self, shard: int) -> tuple[AnyArray, FloatArray | None]:
         """Targets and weights of a shard's rows of positive weight."""
@@ -139,7 +161,7 @@ class StoredRecords:
                 found |= rows.keys(rows.matching(wanted))
         return found
 
-    def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[StoredRecords, Removed]:
+    def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[Self, Removed]:
         """The records but for those at these addresses in these shards, and what that took out.
 
         The cells that had some become stale: `rewritten` gives their new parts.
@@ -164,18 +186,19 @@ class StoredRecords:
 
     def support(self) -> Support:
         """The categories and class labels that some record has; of stale cells, the categories that any had."""
-        return joined(
-            {number: frozenset(codes) for number, codes in cell.support}
-            for cell in self._cells.values()
-            if cell.n_records
-        )
+        for shard in range(self._n_shards):
+            if shard not in self._supports:
+                self._supports[shard] = joined(
+                    {number: frozenset(codes) for number, codes in cell.support} for cell in self._of(shard)
+                )
+        return joined(self._supports.values())
 
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
         """Categories and class labels of the schema that no record has any more, to read."""
         return missing_entries(self.support(), schema)
 
     def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
-        """The records of one cell, all of them read.
+        """All that is stored of the records of one cell.
 
         Raises
         ------
@@ -183,7 +206,7 @@ class StoredRecords:
             If a blob is missing or damaged.
         """
         cell = self._cells.get((shard, slice))
-        return self._read(cell) if cell is not None and cell.n_records else no_records(self._schema)
+        return self._stored(cell) if cell is not None and cell.n_records else self._no_records()
 
     def rewritten(self) -> Iterator[tuple[Cell, dict[str, bytes]]]:
         """Each stale cell as it should be, with its new parts: the caller fills in the names of their blobs.
@@ -194,24 +217,78 @@ class StoredRecords:
             If the rows that remain are not those that the cell promises.
         """
         for place in sorted(self._cells):
-            cell = self._cells[place]
-            if cell.stale:
-                records = self._read(cell) if cell.n_records else no_records(self._schema)
-                yield describe(cell.shard, cell.slice, records, self._schema), pack_cell(records, self._schema)
+            if self._cells[place].stale:
+                yield self.packed(*place, self.cell(*place))
 
-    def with_cells(self, cells: Iterable[Cell]) -> StoredRecords:
+    def copies(self) -> Iterator[tuple[Cell, dict[str, bytes]]]:
+        """Each cell with its parts as they are, for blobs elsewhere."""
+        for place in sorted(self._cells):
+            cell = self._cells[place]
+            yield replace(cell, parts=()), {n: self._blobs.get(blob) for n, blob in cell.parts if n != MANIFEST}
+
+    def with_cells(self, cells: Iterable[Cell]) -> Self:
         """The records with these cells, which were written anew, in place of those of the same places."""
         return self._with(cells, self._pending)
 
-    def moved(self, cells: Iterable[Cell], pending: Collection[bytes]) -> StoredRecords:
+    def moved(self, cells: Iterable[Cell], pending: Collection[bytes]) -> Self:
         """The records as a ledger describes them that has changed meanwhile."""
-        return StoredRecords(self._blobs, cells, self._schema, self._n_shards, self._n_slices, pending=pending)
+        moved = type(self)(self._blobs, cells, self._schema, self._n_shards, self._n_slices, pending=pending)
+        return self._hand_on(moved)
 
-    def _with(self, changed: Iterable[Cell], pending: frozenset[bytes]) -> StoredRecords:
-        cells = {**self._cells, **{(cell.shard, cell.slice): cell for cell in changed}}
-        left = StoredRecords(self._blobs, cells.values(), self._schema, self._n_shards, self._n_slices, pending=pending)
-        left._looked_at = self._looked_at
+    # -- how a cell is stored ------------------------------------------------------------------------------------
+
+    def describe(self, shard: int, slice: int, records: ShardRecords) -> Cell:  # noqa: A002 - the word of the field
+        """What the ledger is to know of a cell of these records, but for the names of its blobs."""
+        return describe(shard, slice, records, self._schema)
+
+    def packed(self, shard: int, slice: int, records: ShardRecords) -> tuple[Cell, dict[str, bytes]]:  # noqa: A002
+        """A cell of these records, and its parts."""
+        return self.describe(shard, slice, records), pack_cell(records, self._schema)
+
+    def unpacked(self, parts: Mapping[str, bytes]) -> ShardRecords:
+        """What is stored of the records whose parts these are.
+
+        Raises
+        ------
+        StateError
+            If they are not the parts of a cell.
+        """
+        return unpack_cell(parts, self._schema)
+
+    def keeping(self, records: Records) -> Iterator[tuple[Cell, dict[str, bytes]]]:
+        """Every cell of other records as it is stored here, one at a time; a cell without records has no parts."""
+        for shard in range(records.n_shards):
+            yield from self.cells_of(shard, records.shard(shard), records.n_slices)
+
+    def cells_of(self, shard: int, records: ShardRecords, n_slices: int) -> Iterator[tuple[Cell, dict[str, bytes]]]:
+        """Every cell of the records of a shard as it is stored here; a cell without records has no parts."""
+        for r in range(n_slices):
+            yield self.packed(shard, r, records.of_slice(r))
+
+    def _unpacked_rows(self, part: bytes) -> ShardRecords:
+        return unpack_rows(part, self._schema)
+
+    def _no_records(self) -> ShardRecords:
+        return no_records(self._schema)
+
+    def _stored(self, cell: Cell) -> ShardRecords:
+        return self._read(cell)
+
+    # -- cells ---------------------------------------------------------------------------------------------------
+
+    def _with(self, changed: Iterable[Cell], pending: frozenset[bytes]) -> Self:
+        cells = self._cells | {(cell.shard, cell.slice): cell for cell in changed}
+        left = self.moved(cells.values(), pending)
+        left._looked_at = self._looked_at  # noqa: SLF001 - its own
         return left
+
+    def _hand_on(self, other: Self) -> Self:
+        """The other records with what is known here of shards whose cells they have as well."""
+        cells = other._cells
+        changed = {place[0] for place in cells.keys() ^ self._cells.keys()}
+        changed |= {place[0] for place, cell in cells.items() if self._cells.get(place) is not cell}
+        other._supports = {s: found for s, found in self._supports.items() if s not in changed}
+        return other
 
     def _of(self, shard: int) -> list[Cell]:
         """The cells of a shard that have records, by slice."""
@@ -220,7 +297,7 @@ class StoredRecords:
 
     def _stale(self, cell: Cell, left: ShardRecords) -> Cell:
         """The cell with the facts of the rows that are left of it; of the features no new facts are known yet."""
-        now = describe(cell.shard, cell.slice, left, self._schema)
+        now = self.describe(cell.shard, cell.slice, left)
         features = [entry for entry in cell.support if entry[0] != CLASSES]
         return replace(now, parts=cell.parts, support=tuple(sorted([*features, *now.support])), stale=True)
 
@@ -228,18 +305,24 @@ class StoredRecords:
         """The records of a cell that were not removed, without their features."""
         known, rows = self._looked_at.get((cell.shard, cell.slice), (None, None))
         if rows is None or known != cell:
-            rows = self._left(cell, unpack_rows(self._blobs.get(_names(cell)[ROWS]), self._schema))
+            rows = self._left(cell, self._unpacked_rows(self._blobs.get(_names(cell)[ROWS])))
             self._remember(cell, rows)
         return rows
 
     def _remember(self, cell: Cell, rows: ShardRecords) -> None:
-        if sum(len(r) for _, r in self._looked_at.values()) > _MAX_REMEMBERED:
-            self._looked_at.clear()
-        self._looked_at[cell.shard, cell.slice] = (cell, rows)
+        place = (cell.shard, cell.slice)
+        self._looked_at.pop(place, None)
+        size = len(rows) + sum(len(r) for _, r in self._looked_at.values())
+        # The oldest go first; those of one shard always stay, whatever its size.
+        for other in [other for other in self._looked_at if other[0] != cell.shard]:
+            if size <= _MAX_REMEMBERED:
+                break
+            size -= len(self._looked_at.pop(other)[1])
+        self._looked_at[place] = (cell, rows)
 
     def _read(self, cell: Cell) -> ShardRecords:
-        parts = {name: self._blobs.get(blob) for name, blob in _names(cell).items() if name != MANIFEST}
-        return self._left(cell, unpack_cell(parts, self._schema))
+        parts = get_parts(self._blobs, ((n, blob) for n, blob in _names(cell).items() if n != MANIFEST))
+        return self._left(cell, self.unpacked(parts))
 
     def _left(self, cell: Cell, records: ShardRecords) -> ShardRecords:
         """The records that were not removed: exactly those that the cell promises."""
@@ -281,9 +364,4 @@ def pack_records(records: Records, schema: Schema) -> Iterator[tuple[Cell, dict[
 
     The caller stores the parts and fills in the names of their blobs.
     """
-    for shard in range(records.n_shards):
-        rows = records.shard(shard)
-        for r in range(records.n_slices):
-            mine = np.flatnonzero(rows.slice == r)
-            cell = rows.take(mine, int((mine < rows.n_active).sum()))
-            yield describe(shard, r, cell, schema), pack_cell(cell, schema)
+    return StoredRecords(MemoryBlobs(), (), schema, records.n_shards, records.n_slices).keeping(records)

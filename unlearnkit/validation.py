@@ -15,6 +15,8 @@ from unlearnkit.ids import is_missing
 from unlearnkit.learner import Capabilities
 from unlearnkit.typing import AnyArray
 
+_FEW_VALUES = 10_000
+
 
 def is_sparse(X: Any) -> bool:
     """Whether X is a sparse matrix or array."""
@@ -72,6 +74,21 @@ def checked_array(X: Any, capabilities: Capabilities, name: str, dtype: Any, *, 
     if checked.dtype.kind not in "biuf":
         raise DataError(f"X has dtype {checked.dtype}; {name} takes numbers. Nothing was changed.")
     return checked
+
+
+def is_ready(X: Any, shape: tuple[int, ...], declared: np.dtype[Any], *, nan: bool) -> bool:
+    """Whether X is an array that `as_declared` would return as it is; False where that takes long to say.
+
+    Its checks take longer than a prediction of one row does.
+    """
+    if type(X) is not np.ndarray or X.dtype != declared or declared.kind != "f" or X.shape[1:] != shape:
+        return False
+    if X.size == 0 or not X.flags.c_contiguous:
+        return False
+    # One value that is not finite makes the sum so; a sum that is not finite may be of finite values.
+    with np.errstate(all="ignore"):
+        finite = bool(np.isfinite(X.sum()))
+    return finite or (nan and X.size <= _FEW_VALUES and not np.isinf(X).any())
 
 
 def as_declared(X: Any, capabilities: Capabilities, name: str, declared: np.dtype[Any], *, exact: bool) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
-from unlearnkit.hashing import chain
+from unlearnkit.hashing import framed
 from unlearnkit.ledger import Change, Checkpoint
 from unlearnkit.plan import Plan, missing
 from unlearnkit.receipts import VerifyReport
@@ -21,16 +23,24 @@ States: TypeAlias = dict[tuple[int, int], tuple[tuple[str, str], ...]]
 
 def states_of(plan: Plan, stored: Mapping[str, Checkpoint]) -> States:
     """Part names and part digests of each step that is stored and is to be kept."""
-    found = ((step, stored.get(step.key)) for step in plan if step.kept)
-    return {(step.shard, step.slice): c.parts for step, c in found if c is not None}
+    found: States = {}
+    for shard, steps in enumerate(plan.shards):
+        for step in steps:
+            if step.kept and (checkpoint := stored.get(step.key)) is not None:
+                found[shard, step.step.slice] = checkpoint.parts
+    return found
 
 
 def model_digest(config: Config, schema: Schema, states: States) -> str:
     """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-    fields: list[str] = [schema.digest, config.aggregation.identity]
-    for (shard, r), parts in sorted(states.items()):
-        fields += [f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts)]
-    return chain("model", *fields)
+    states_framed = b"".join([_framed(*place, parts) for place, parts in sorted(states.items())])
+    return hashlib.sha256(framed("model", schema.digest, config.aggregation.identity) + states_framed).hexdigest()
+
+
+@lru_cache(maxsize=1 << 14)
+def _framed(shard: int, r: int, parts: tuple[tuple[str, str], ...]) -> bytes:
+    """One state in the digest. Every request asks for the digest of all, and changes those of a shard."""
+    return framed(f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts))
 
 
 def rebuilt(builder: Builder, build: Build, base: Parts | None, advance: Callable[[int], None]) -> States:

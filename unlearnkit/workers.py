@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from unlearnkit.blobs import Blobs, put_parts
+from unlearnkit.blobs import Blobs, get_parts, put_parts
 from unlearnkit.environment import environment_now
 from unlearnkit.errors import EnvironmentChangedError, StateError, TrainingError
 from unlearnkit.learner import Learner
@@ -65,7 +65,7 @@ class RemoteTask:
         )
 
     def _parts(self, checkpoint: Checkpoint | None) -> Parts | None:
-        return None if checkpoint is None else {part: self.blobs.get(name) for part, name in checkpoint.parts}
+        return None if checkpoint is None else get_parts(self.blobs, checkpoint.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,19 @@ class Workers:
     @property
     def are_elsewhere(self) -> bool:
         """Whether they have no memory in common with the caller."""
+        return not getattr(self._backend, "supports_sharedmem", False)
+
+    @property
+    def are_far(self) -> bool:
+        """Whether they may be on other machines: joblib's own backends start processes on this one."""
+        return self.are_elsewhere and type(self._backend).__module__ != "joblib._parallel_backends"
+
+    @property
+    def _backend(self) -> Any:
         from joblib.parallel import get_active_backend
 
         backend, _ = get_active_backend(prefer=self.prefer)
-        return not getattr(backend, "supports_sharedmem", False)
+        return backend
 
     def run(self, tasks: Iterable[ShardTask | RemoteTask]) -> Iterator[Result]:
         """Carry out tasks, in any order; they are taken one by one, as workers become free.
@@ -142,7 +151,7 @@ def run_task(task: ShardTask | RemoteTask, environment: Mapping[str, str]) -> li
     try:
         whole = task.read() if isinstance(task, RemoteTask) else task
     except StateError as error:
-        return [error]
+        return [StateError(f"{error} (A worker was to read it: it has to reach the blobs of the store.)")]
     return [_brought_back(result, task) for result in run_here(whole)]
 
 

@@ -6,9 +6,8 @@ import json
 from functools import cache, partial
 
 import numpy as np
+from places import at, load
 from scenarios import PHASES, TEMPLATES, Data, Phase, close, data, estimator, measured
-
-from unlearnkit import load
 
 N_SLICES = 3
 CLASSES = (0, 1, 2)
@@ -102,7 +101,7 @@ def _edit(path, ack, *, stages, refresh=False):
 
 
 def _mixed(path, *, refresh):
-    model = estimator(store=path).partial_fit(data().X, data().y, CLASSES if refresh else None, ids=data().ids)
+    model = estimator(store=at(path)).partial_fit(data().X, data().y, CLASSES if refresh else None, ids=data().ids)
     for stage in range(5):
         do(model, stage)
     close(model)

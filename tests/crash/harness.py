@@ -28,10 +28,11 @@ import broken
 import edits
 import marks
 import model
+import places
 import scenarios
 import tracing
 from judging import judge
-from scenarios import PHASES, TEMPLATES, copy_store, groups, make_template, reference
+from scenarios import PHASES, TEMPLATES, groups, make_template, reference
 
 CODES = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
 FAILING = {"write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "link", "mkdir", "ftruncate", "openat"}
@@ -65,7 +66,7 @@ class Harness:
 
     def live(self, phase, *, start=None, **options):
         """Let a child live through a phase; `start` is a folder to begin with, in place of the template."""
-        copy_store(start or self.template(PHASES[phase].template), self.trial)
+        places.copy(start or self.template(PHASES[phase].template), self.trial)
         options.setdefault("failpoints", self.failpoints)
         return tracing.live(PHASES[phase].act, self.trial, scratch=self.scratch, **options)
 
@@ -124,7 +125,7 @@ class Harness:
         crashed = self.scratch / "crashed"
         for i, point in enumerate(chosen):
             first = self.live(phase, kill=point)
-            copy_store(self.trial, crashed)
+            places.copy(self.trial, crashed)
             recovering = self.recover(crashed)
             second = tracing.points(recovering.operations, repeats)
             report.there += len(second)
@@ -140,7 +141,7 @@ class Harness:
 
     def recover(self, crashed, **options):
         """Let a child go on with a store that another has left."""
-        copy_store(crashed, self.trial)
+        places.copy(crashed, self.trial)
         options.setdefault("failpoints", self.failpoints)
         return tracing.live(_go_on, self.trial, scratch=self.scratch, **options)
 
@@ -181,12 +182,11 @@ class Harness:
 
 def _go_on(path, tell):
     """Open the store, or fit it if there is none yet."""
-    from unlearnkit import load
-    from unlearnkit.store import SETTINGS, Store
+    from unlearnkit.store import SETTINGS
 
-    store = Store.at(path)
+    store = places.at(path)
     founded = store.exists and store.ledger.note(SETTINGS) is not None
-    scenarios.close(load(path) if founded else scenarios.fit(path))
+    scenarios.close(places.load(path) if founded else scenarios.fit(path))
 
 
 def _codes(point, i):
@@ -279,17 +279,21 @@ class Desk:
         self.scratch = scratch
         self._harnesses = {}
 
-    def harness(self, *, failpoints):
+    def harness(self, *, failpoints, server):
         """The harness that works by these means."""
-        if failpoints not in self._harnesses:
-            self._harnesses[failpoints] = Harness(tempfile.mkdtemp(dir=self.scratch), failpoints=failpoints)
-        return self._harnesses[failpoints]
+        known = failpoints, server
+        if known not in self._harnesses:
+            self._harnesses[known] = Harness(tempfile.mkdtemp(dir=self.scratch), failpoints=failpoints)
+        return self._harnesses[known]
 
     def answer(self, question):
         """Do what is asked for."""
         question = dict(question)
         name = question.pop("do")
-        harness = self.harness(failpoints=question.pop("failpoints", False))
+        server = question.pop("server", None)
+        # What a client of a server does on its own, no trace of files shows.
+        harness = self.harness(failpoints=question.pop("failpoints", False) or server is not None, server=server)
+        places.use(server)
         breaking = question.pop("broken", None)
         if breaking is not None:
             return tracing.in_child(_broken, harness, breaking, name, question)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sqlite3
 import warnings
 from pathlib import Path
 
 import numpy as np
+import places
 from edits import EDITS, after, gone, is_refreshed, operations, stage_of
-from scenarios import PHASES, base, copy_store, data, fit, groups, in_memory, reference
+from places import at, load
+from scenarios import PHASES, base, data, fit, groups, in_memory, reference
 
-from unlearnkit import load
 from unlearnkit.errors import StoreError, StoreInUseError
 from unlearnkit.ledger import PURGED, REJECTED, REPAIRED
 from unlearnkit.statements import verify_chain
-from unlearnkit.store import SETTINGS, TRAINING, Store
+from unlearnkit.store import SETTINGS, TRAINING
 
 KNOWN_NAMES = {"ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "blobs", "keys", "writer.lock", "repair.lock"}
 KNOWN_KEYS = {"partition.key", "pseudonym.key", "signing.key", "signing.pub"}
@@ -58,10 +58,7 @@ def kept_promises(findings, path, acks):
     wanted = {kind: max(sequences) for kind, *sequences in acks if sequences}
     if not wanted:
         return
-    copy_store(path, f"{path}.copy")
-    with sqlite3.connect(f"{path}.copy/ledger.sqlite") as connection:
-        states = dict(connection.execute("SELECT sequence, state FROM unlearnkit_requests"))
-    connection.close()
+    states = places.states(path)
     states_of = {"received": None, "purged": (PURGED, REPAIRED), "repaired": (REPAIRED,)}
     for kind, last in wanted.items():
         if kind not in states_of:
@@ -74,7 +71,7 @@ def kept_promises(findings, path, acks):
 
 def judged(findings, path, phase_name, phase, acks, refit):
     existed = founded(path)
-    stage = stage_of(Store.at(path)) if phase_name in EDITS else None
+    stage = stage_of(at(path)) if phase_name in EDITS else None
     model = opened(findings, path, phase_name, phase, acks, refit=refit)
     if model is None:
         return
@@ -134,7 +131,7 @@ def edited(findings, store, phase_name, acks, before):
 
 def founded(path):
     """Whether there is a model in the store."""
-    store = Store.at(path)
+    store = at(path)
     return store.exists and store.ledger.note(SETTINGS) is not None
 
 
@@ -214,22 +211,16 @@ def residue(findings, path, forgotten, replaced=()):
         needles |= {str(record).encode(): "id as text", np.int64(record).tobytes(): "id"}
     for item in base()._ensemble._eraser.addresses.items(list(forgotten)):
         needles |= {item.address.encode(): "address as text", bytes.fromhex(item.address): "address"}
-    for file in Path(path).rglob("*"):
-        if file.is_file() and "keys" not in file.parts:
-            content = file.read_bytes()
-            found = {what for needle, what in needles.items() if needle in content}
-            findings.expect(not found, f"of a forgotten record, in {file.name[:20]}: {sorted(found)}")
+    files = [file for file in Path(path).rglob("*") if file.is_file() and "keys" not in file.parts]
+    contents = {file.name[:20]: file.read_bytes() for file in files}
+    if places.server is not None:
+        contents["the server"] = repr(places.rows(path)).encode()
+    for name, content in contents.items():
+        found = {what for needle, what in needles.items() if needle in content}
+        findings.expect(not found, f"of a forgotten record, in {name}: {sorted(found)}")
 
 
 def dump(path):
     """All rows of the ledger, and all blobs with their digests."""
-    connection = sqlite3.connect(f"{path}/ledger.sqlite")
-    try:
-        tables = sorted(
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        )
-        rows = {table: sorted(map(repr, connection.execute(f"SELECT * FROM {table}"))) for table in tables}
-    finally:
-        connection.close()
     files = sorted(file for file in Path(path).rglob("*") if file.is_file() and "ledger" not in file.name)
-    return rows, {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return places.rows(path), {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -7,6 +7,7 @@ Where nothing can trace, the announcements are the failpoints: the process kills
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -138,9 +139,29 @@ class Connection(sqlite3.Connection):
         super().close()
 
 
+def _install_for_servers():
+    """Announce what goes to a database server, where its driver is installed."""
+    if importlib.util.find_spec("psycopg") is None:
+        return
+    import psycopg
+
+    def announced(plain, name):
+        def wrapper(self, *args, **options):
+            announce(name or _statement(str(args[0])), None)
+            return plain(self, *args, **options)
+
+        return wrapper
+
+    for name in ("execute", "executemany"):
+        setattr(psycopg.Cursor, name, announced(getattr(psycopg.Cursor, name), ""))
+    for name in ("commit", "rollback", "close"):
+        setattr(psycopg.Connection, name, announced(getattr(psycopg.Connection, name), f"sql {name}"))
+
+
 def install():
     """Have the operations announced, in this process and in those forked from it."""
     for name in WRAPPED:
         setattr(os, name, _announced(name))
     connect = sqlite3.connect
     sqlite3.connect = lambda *args, **options: connect(*args, **options | {"factory": Connection})
+    _install_for_servers()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from model import Remembering
+from places import at, copy, load
 
-from unlearnkit import SISAClassifier, load
+import unlearnkit
+from unlearnkit import SISAClassifier
 from unlearnkit.policy import Policy
-from unlearnkit.store import Store
 
 N, SEED = 36, 5
 
@@ -83,7 +83,7 @@ def measured(model):
 
 
 def fit(path, **options):
-    return estimator(store=path).fit(data().X, data().y, ids=data().ids, **options)
+    return estimator(store=at(path)).fit(data().X, data().y, ids=data().ids, **options)
 
 
 def close(model):
@@ -101,7 +101,7 @@ def _fit(path, ack):
 
 
 def _submit(path, ack):
-    store = Store.at(path)
+    store = at(path)
     for group in (groups()[:1], groups()[1:]):
         ack("received", *store.submit([list(ids) for ids in group]))
     store.ledger.close()
@@ -148,7 +148,7 @@ def _readmit(path, ack):
 
 
 def _expire(path, ack):
-    model = load(Store.at(path, Policy(retention_days=0)))
+    model = unlearnkit.load(at(path, Policy(retention_days=0)))
     ack("opened")
     close(model)
 
@@ -228,11 +228,5 @@ TEMPLATES = {
 def make_template(name, folder):
     """Make the folder of a template, in this process, from the one before it."""
     before, act = TEMPLATES[name]
-    copy_store(Path(folder).parent / str(before), folder)
+    copy(Path(folder).parent / str(before), folder)
     act(str(folder))
-
-
-def copy_store(source, target):
-    shutil.rmtree(target, ignore_errors=True)
-    if Path(source).is_dir():
-        shutil.copytree(source, target)

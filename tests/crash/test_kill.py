@@ -12,6 +12,8 @@ import pytest
 WHOLE = os.environ.get("UNLEARNKIT_CRASH") == "whole"
 PHASES = ("fit", "submit", "isolate", "purge", "repair", "forget", "drop", "readmit", "expire", "save")
 PHASES += ("arrive", "rectify", "consolidate", "refresh")
+# `save` makes a folder of its own, with a file for its ledger.
+ON_SERVER = tuple(phase for phase in PHASES if phase != "save")
 # Parts of about the same length, so that two workers are done at about the same time.
 PARTS = (
     {"fit": 2, "isolate": 4, "purge": 2, "repair": 2, "forget": 6, "readmit": 2, "save": 2, "rectify": 2}
@@ -69,6 +71,29 @@ def test_failpoints_do_where_nothing_can_trace(crew, record_property, phase):
     assert report["means"] == "failpoints"
     assert report["findings"] == []
     assert report["tried"] == report["killed"] >= 3
+
+
+@pytest.mark.parametrize("phase", ON_SERVER)
+def test_a_killed_client_of_a_server_loses_nothing_and_leaves_nothing(crew, record_property, phase, postgres):
+    report = crew.ask(do="kill", phase=phase, server=str(postgres.folder), **some(2))
+    record_property("kill points of clients of a server", [f"{phase}: {kind}" for kind in report["kinds"]])
+    assert report["findings"] == []
+    # Connections are closed when they are collected: the last point may be one too many.
+    assert report["killed"] >= report["tried"] - 1 > 0
+
+
+@pytest.mark.parametrize("phase", ["purge", "forget"])
+def test_the_recovery_of_a_client_of_a_server_may_be_killed_too(crew, record_property, phase, postgres):
+    many = {"most": 15, "each": 2} if WHOLE else {"most": 1, "each": 1}
+    report = crew.ask(do="kill_twice", phase=phase, server=str(postgres.folder), start=0.4, **many)
+    record_property("kill points of clients of a server", [f"recovery of {phase}: {kind}" for kind in report["kinds"]])
+    assert report["findings"] == []
+    assert report["killed"] == report["tried"] > 0
+
+
+def test_a_broken_client_of_a_server_is_found_out(crew, postgres):
+    report = crew.ask(do="kill", broken="acknowledge before commit", most=8, server=str(postgres.folder))
+    assert any("is lost" in finding for finding in report["findings"]), report["findings"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import typer
 
 from unlearnkit.cli.fit import as_it_stands
 from unlearnkit.cli.forget import is_done, repaired, told
-from unlearnkit.cli.given import Columns, Rows, columns_of, features_of, rows_of
+from unlearnkit.cli.given import Columns, Rows, columns_of, features_of, loader_of, rows_of
 from unlearnkit.cli.options import (
     Drop,
     Forgotten,
@@ -21,6 +21,7 @@ from unlearnkit.cli.options import (
     ModelName,
     OfForgotten,
     Probability,
+    RowsPath,
     Settings,
     StorePath,
     Target,
@@ -28,7 +29,7 @@ from unlearnkit.cli.options import (
     optional,
 )
 from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable, say
-from unlearnkit.errors import EnvironmentChangedError, TrainingError
+from unlearnkit.errors import EnvironmentChangedError, RowsDifferError, TrainingError
 from unlearnkit.receipts import Receipt
 from unlearnkit.store import Store
 
@@ -45,6 +46,7 @@ def add(
     drop: Drop = None,
     probability: Probability = None,
     forgotten: OfForgotten = Forgotten.raise_,
+    rows: RowsPath = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -55,13 +57,13 @@ def add(
     with readable():
         opened = Store.at(store)
         named = {"target": target, "id": id_column, "weight": weight_column, "probability": probability}
-        rows = _rows(data, columns_of(opened, **named), drop)
+        new, load_rows = _rows(data, columns_of(opened, **named), drop), loader_of(rows, opened)
         sisa = _loaded(opened, optional(model, settings), jobs)
-        X, before = features_of(sisa, rows.X, data), _records(opened)
-        options = {"ids": rows.ids, "erasure_probability": rows.probability, "forgotten": forgotten.value}
+        X, before = features_of(sisa, new.X, data), _records(opened)
+        options = {"ids": new.ids, "erasure_probability": new.probability, "forgotten": forgotten.value}
         try:
-            sisa.partial_fit(X, rows.y, sample_weight=rows.weight, **options)
-        except (EnvironmentChangedError, TrainingError) as error:
+            sisa.partial_fit(X, new.y, sample_weight=new.weight, load_rows=load_rows, **options)
+        except (EnvironmentChangedError, RowsDifferError, TrainingError) as error:
             say(f"The records are kept, but the model could not be trained on them: {error}")
         facts = as_it_stands(store, opened, sisa) | {"added": _records(opened) - before, "seconds": _since(start)}
     finish(facts, _lines(facts), as_json=as_json, code=UNFINISHED if facts["degraded_shards"] else DONE)
@@ -78,6 +80,7 @@ def rectify(
     no_repair: Annotated[
         bool, typer.Option("--no-repair", help="Replace the records, and leave the training to `unlearnkit repair`.")
     ] = False,
+    rows: RowsPath = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -88,12 +91,13 @@ def rectify(
         opened, estimator = Store.at(store), optional(model, settings)
         named = {"target": target, "id": id_column, "weight": weight_column}
         # Where an id belongs is known already.
-        rows = _rows(data, replace(columns_of(opened, **named), probability=None), drop)
+        new = _rows(data, replace(columns_of(opened, **named), probability=None), drop)
+        load_rows = loader_of(rows, opened)
         sisa = _loaded(opened, estimator, jobs)
-        X = features_of(sisa, rows.X, data)
-        sequence = sisa.rectify(X, rows.y, rows.weight, ids=rows.ids, repair=False).request_id
+        X = features_of(sisa, new.X, data)
+        sequence = sisa.rectify(X, new.y, new.weight, ids=new.ids, repair=False).request_id
         if not no_repair:
-            repaired(opened, estimator, jobs, "The records are replaced")
+            repaired(opened, estimator, jobs, "The records are replaced", load_rows)
         receipt = Receipt.of(opened.ledger.request(sequence))
     done = is_done(receipt, repair=not no_repair)
     finish({"requests": [receipt]}, told(receipt), as_json=as_json, code=DONE if done else UNFINISHED)
@@ -105,6 +109,7 @@ def consolidate(
     refresh_schema: Annotated[
         bool, typer.Option("--refresh-schema", help="Also drop categories and classes that no record has any more.")
     ] = False,
+    rows: RowsPath = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -114,8 +119,9 @@ def consolidate(
     start = time.perf_counter()
     with readable():
         opened = Store.at(store)
+        load_rows = loader_of(rows, opened)
         sisa = _loaded(opened, optional(model, settings), jobs)
-        sisa.consolidate(refresh_schema=refresh_schema)
+        sisa.consolidate(refresh_schema=refresh_schema, load_rows=load_rows)
         facts = as_it_stands(store, opened, sisa) | {"seconds": _since(start)}
     finish(facts, _lines(facts), as_json=as_json, code=UNFINISHED if facts["degraded_shards"] else DONE)
 

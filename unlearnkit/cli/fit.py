@@ -63,6 +63,10 @@ def fit(
     data: Annotated[Path, typer.Option(metavar="FILE", help="The records: CSV with a header line, or Parquet.")],
     target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to predict.")],
     store: StorePath,
+    blobs: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Keep rows and states in an object store, s3://bucket/prefix, from now on."),
+    ] = None,
     settings: Settings = None,
     id_column: IdColumn = None,
     weight_column: WeightColumn = None,
@@ -81,6 +85,9 @@ def fit(
     slices: Annotated[
         str, typer.Option(metavar="INTEGER|auto", help="Checkpoints per constituent; auto: as the model recommends.")
     ] = "auto",
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Keep the states of every so-manieth slice, and of the last.")
+    ] = 1,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Makes the model reproducible, and the secret that places records guessable."),
@@ -94,6 +101,13 @@ def fit(
     ] = Isolated.raise_,
     forgotten: OfForgotten = Forgotten.raise_,
     adapter: Annotated[str | None, typer.Option(help="Take this adapter, whatever others claim.")] = None,
+    external: Annotated[
+        bool,
+        typer.Option(
+            "--external",
+            help="Keep digests of the records alone: what trains later reads them by --rows, from Parquet.",
+        ),
+    ] = False,
     regime: Annotated[str | None, typer.Option(help="The law or contract that requests are made under.")] = None,
     days_to_answer: Annotated[int | None, typer.Option(min=0, help="From a request to its deadline.")] = None,
     retention_days: Annotated[
@@ -115,7 +129,7 @@ def fit(
         columns = Columns(target, id_column, weight_column, probability, tuple(drop or ()))
         partition = None if prior is None else BandedPartition(prior_of(prior), shards=prior_shards.value)
         rows = rows_of(data, columns)
-        opened = Store.at(store)
+        opened = Store.at(store, blobs=blobs)
         policy = _declared(
             opened,
             regime=regime,
@@ -133,6 +147,8 @@ def fit(
             partition=partition,
             adapter=adapter,
             store=opened,
+            data="external" if external else "stored",
+            checkpoint_every=checkpoint_every,
             when_isolated=when_isolated.value,
             n_jobs=jobs,
             random_state=seed,

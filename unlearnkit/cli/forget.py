@@ -10,10 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import requested
-from unlearnkit.cli.options import Jobs, ModelName, Settings, StorePath, optional
+from unlearnkit.cli.given import loader_of, requested
+from unlearnkit.cli.options import (
+    IdColumn,
+    Jobs,
+    ModelName,
+    Probability,
+    RowsPath,
+    Settings,
+    StorePath,
+    Target,
+    WeightColumn,
+    optional,
+)
 from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable, say
-from unlearnkit.errors import ParameterError, UnlearnKitError
+from unlearnkit.errors import ParameterError, RowsDifferError, RowsNeededError, UnlearnKitError
 from unlearnkit.receipts import Receipt
 from unlearnkit.statements import RECTIFICATION
 from unlearnkit.store import Store
@@ -50,6 +61,7 @@ def forget(
     ] = False,
     model: ModelName = None,
     settings: Settings = None,
+    rows: RowsPath = None,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -64,11 +76,12 @@ def forget(
         # What could be wrong with it should be found before anything is forgotten.
         estimator = optional(model, settings)
         opened = Store.at(store)
+        load_rows = loader_of(rows, opened)
         groups = [[one] for one in dict.fromkeys(wanted)] if separately else [wanted]
         policy = (missing or Missing.raise_).value
         sequences = opened.submit(groups) if record_only else _erased(opened, groups, policy)
         if repair:
-            repaired(opened, estimator, jobs, "The records are forgotten")
+            repaired(opened, estimator, jobs, "The records are forgotten", load_rows)
         receipts = [Receipt.of(opened.ledger.request(sequence)) for sequence in sequences]
     done = record_only or all(is_done(receipt, repair=repair) for receipt in receipts)
     finish(
@@ -94,14 +107,15 @@ def _erased(store: Store, groups: Sequence[list[Any]], missing: str) -> tuple[in
     return sequences
 
 
-def repaired(store: Store, estimator: Any, jobs: int | None, done: str) -> None:
+def repaired(store: Store, estimator: Any, jobs: int | None, done: str, load_rows: Any = None) -> None:
     """Train what is missing. What is done by now is not undone by what goes wrong here."""
     from unlearnkit.estimators import load
 
     # What stands in the way of an earlier training is told once, by the error.
     warnings.filterwarnings("ignore", message=_CUT_SHORT)
     try:
-        load(store, estimator=estimator, refresh_s=0).set_params(n_jobs=jobs, verbose=int(on_terminal())).repair()
+        sisa = load(store, estimator=estimator, refresh_s=0)
+        sisa.set_params(n_jobs=jobs, verbose=int(on_terminal())).repair(load_rows=load_rows)
     except UnlearnKitError as error:
         say(f"{done}, but the model could not be trained again: {error}")
 
@@ -144,6 +158,11 @@ def repair(
         bool,
         typer.Option("--rebuild", help="Rebuild shards whose states are damaged, or made by other library versions."),
     ] = False,
+    rows: RowsPath = None,
+    target: Target = None,
+    id_column: IdColumn = None,
+    weight_column: WeightColumn = None,
+    probability: Probability = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -153,14 +172,29 @@ def repair(
     with readable():
         from unlearnkit.estimators import load
 
+        named = {"target": target, "id": id_column, "weight": weight_column, "probability": probability}
+        if rows is None and any(named.values()):
+            raise ParameterError("Without --rows PATH there is no use for names of its columns; nothing was done.")
         warnings.filterwarnings("ignore", message=_CUT_SHORT)
-        sisa = load(store, estimator=optional(model, settings), refresh_s=0)
+        opened = Store.at(store)
+        load_rows = loader_of(rows, opened, **named)
+        sisa = load(opened, estimator=optional(model, settings), refresh_s=0)
         sisa.set_params(n_jobs=jobs, verbose=int(on_terminal()))
-        receipts = sisa.repair(rebuild=rebuild)
+        receipts = _repaired(sisa, rebuild=rebuild, load_rows=load_rows)
         degraded = list(sisa.degraded_shards_)
     finish(
         {"requests": receipts, "degraded_shards": degraded},
-        [line for receipt in receipts for line in told(receipt)] or ["Nothing was due."],
+        [line for receipt in receipts for line in told(receipt)] or ([] if degraded else ["Nothing was due."]),
         as_json=as_json,
         code=UNFINISHED if degraded else DONE,
     )
+
+
+def _repaired(sisa: Any, **options: Any) -> Sequence[Receipt]:
+    """What was due; without the right rows it stays due."""
+    try:
+        receipts: Sequence[Receipt] = sisa.repair(**options)
+    except (RowsDifferError, RowsNeededError) as error:
+        say(str(error))
+        return ()
+    return receipts

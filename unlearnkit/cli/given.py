@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,8 @@ from unlearnkit.typing import AnyArray
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from unlearnkit.parquet import ParquetRows
 
 STDIN = "-"
 _NOTE = "columns"
@@ -124,6 +127,43 @@ def columns_of(store: Store, **given: Any) -> Columns:
     """The columns as given, or else as they were at the fit, if that was by the command line."""
     remembered = store.ledger.note(_NOTE, {})
     return Columns(**remembered | {name: value for name, value in given.items() if value})
+
+
+def loader_of(path: Path | None, store: Store, **named: Any) -> ParquetRows | None:
+    """What reads the rows of a model that keeps none; None if no path is given.
+
+    Parameters
+    ----------
+    path : Path or None
+        A Parquet file, or a folder of such files.
+    store : Store
+    **named : str or None
+        Columns of the file, where they are not those of the fit.
+
+    Raises
+    ------
+    ParameterError
+        If the target is not named, or a column is missing.
+    DataError
+        If the file cannot be read.
+    """
+    if path is None:
+        return None
+    columns, settings = columns_of(store, **named), store.settings()
+    if columns.target is None:
+        raise ParameterError("--rows needs --target COLUMN, the column to predict; nothing was done.")
+    from unlearnkit.parquet import ParquetRows
+
+    schema = json.loads(settings["schema"])
+    return ParquetRows(
+        path,
+        partition=store.partition(settings, schema["id_type"] if schema["explicit_ids"] else None),
+        target=columns.target,
+        ids=columns.id,
+        sample_weight=columns.weight,
+        erasure_probability=columns.probability,
+        columns=schema["feature_names"],
+    )
 
 
 def features_of(sisa: Any, frame: pd.DataFrame, path: Path) -> Any:

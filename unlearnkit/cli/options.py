@@ -38,6 +38,12 @@ Probability = Annotated[
     str | None,
     typer.Option("--erasure-probability", metavar="COLUMN", help="The column of how likely each id asks for erasure."),
 ]
+RowsPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--rows", metavar="PATH", help="Where the rows of a model are that keeps none: Parquet, one file or a folder."
+    ),
+]
 Drop = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="A column to leave out. Repeatable.")]
 
 

@@ -51,6 +51,12 @@ _SPOKEN = {
     "with partial_fit": "with unlearnkit add",
     "or choose a model that takes categories": "choose a model that takes categories, or leave it out by --drop",
     "a fit with store= makes one": "unlearnkit fit makes one",
+    "(data='external')": "(fit --external)",
+    "Pass load_rows=, a function from shard and slice to their rows; unlearnkit.parquet.ParquetRows is one for Parquet "
+    "files.": "Say where they are, in Parquet: --rows PATH",
+    "load_rows= is for models with data='external'": "--rows is for models of fit --external",
+    "rectify() puts records right, forget() takes them out": "unlearnkit rectify puts records right, unlearnkit forget "
+    "takes them out",
 }
 
 

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from unlearnkit.cli.given import Rows, columns_of, remaining, rows_of
+from unlearnkit.cli.given import Rows, columns_of, loader_of, remaining, rows_of
 from unlearnkit.cli.options import (
     Drop,
     IdColumn,
     Jobs,
     ModelName,
     Probability,
+    RowsPath,
     Settings,
     StorePath,
     Target,
@@ -42,6 +43,7 @@ def verify(
     weight_column: WeightColumn = None,
     drop: Drop = None,
     probability: Probability = None,
+    rows_path: RowsPath = None,
     model: ModelName = None,
     settings: Settings = None,
     jobs: Jobs = None,
@@ -55,6 +57,7 @@ def verify(
         if data is None and any(named.values()):
             raise ParameterError("Without --data FILE there is no use for names of its columns; nothing was done.")
         opened = Store.at(store)
+        load_rows = loader_of(rows_path, opened)
         chosen = _chosen(opened.settings()["n_shards"], shards, sample)
         rows, left_out = None, 0
         if data is not None:
@@ -62,7 +65,7 @@ def verify(
             rows, left_out = remaining(rows_of(data, columns), opened)
         sisa = load(opened, estimator=optional(model, settings), refresh_s=0)
         sisa.set_params(n_jobs=jobs, verbose=int(on_terminal()))
-        report = _report(sisa, rows, chosen)
+        report = _report(sisa, rows, chosen, load_rows)
         changed = {} if report.same_environment else _changed(opened)
     facts = {
         "exact": report.exact,
@@ -81,10 +84,10 @@ def verify(
     finish(facts, lines, as_json=as_json, code=DONE if report.exact else FINDING)
 
 
-def _report(sisa: Any, rows: Rows | None, shards: list[int] | None) -> VerifyReport:
+def _report(sisa: Any, rows: Rows | None, shards: list[int] | None, load_rows: Any) -> VerifyReport:
     report: VerifyReport
     if rows is None:
-        report = sisa.verify(shards=shards)
+        report = sisa.verify(shards=shards, load_rows=load_rows)
     else:
         report = sisa.verify(
             rows.X, rows.y, rows.weight, ids=rows.ids, erasure_probability=rows.probability, shards=shards

@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 
 from unlearnkit_lightgbm import text
+from unlearnkit_lightgbm.settings import GUARD
 
 
 def later(drive, learner, rows, ends, *, cache):
@@ -43,9 +44,9 @@ def test_each_arrival_adds_its_share_of_the_trees(drive):
 def test_what_goes_on_is_guarded_like_slices(drive):
     settings = drive.wrap().settings
     whole, beyond = (replace(drive.step_of(0, 1), start=Fraction(r), stop=Fraction(r + 1)) for r in (0, 1))
-    assert "max_delta_step" not in settings.training(whole, 2)
-    assert settings.training(beyond, 2)["max_delta_step"] == 1.0
-    assert settings.training(whole, 2, goes_on=True)["max_delta_step"] == 1.0
+    assert settings.training(whole, 2)["lambda_l2"] == 0
+    assert settings.training(beyond, 2)["lambda_l2"] == GUARD
+    assert settings.training(whole, 2, goes_on=True)["lambda_l2"] == GUARD
 
 
 def test_a_late_second_class_starts_with_the_budget_so_far(drive):

@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -14,9 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.datasets import load_digits
 
 from unlearnkit.errors import DataTypeError
-from unlearnkit_lightgbm.settings import Settings
+from unlearnkit_lightgbm.bins import edges_alone
+from unlearnkit_lightgbm.matrix import encode
+from unlearnkit_lightgbm.settings import GUARD, Settings
 
 PLANTED = 12345.678
 
@@ -158,6 +162,48 @@ def test_features_that_appear_late_are_used_after_the_edges_are_renewed(drive):
     assert state.booster.feature_importance().sum() > 0
 
 
+@pytest.mark.parametrize("kind", ["double", "float", "count", "frame"])
+@pytest.mark.parametrize("sample", [200_000, 100])
+@pytest.mark.parametrize("filtered", [False, True])
+def test_edges_alone_are_those_of_a_dataset(kind, sample, filtered):
+    X, y = frame()
+    doubles = encode(X.drop(columns="a b")).values  # noqa: PD011
+    doubles[::5, 0] = 1e-36
+    # Columns that exclude each other are bundled.
+    doubles = np.column_stack((doubles, np.eye(20)[np.arange(len(y)) * 7 % 20] * (1 + np.arange(len(y))[:, None] % 3)))
+    counts = np.random.default_rng(0).integers(-(2**40), 2**40, (len(y), 4))
+    made = {"double": doubles, "float": doubles.astype(np.float32), "count": counts, "frame": X}
+    matrix = encode(made[kind])
+    params = {
+        "bin_construct_sample_cnt": sample,
+        "feature_pre_filter": filtered,
+        "min_data_in_leaf": 3,
+        "num_threads": 1,
+        "min_data_in_bin": 1,
+        "max_bin": 63,
+        "seed": 3,
+        "verbosity": -1,
+    }
+    categories = ["word"] if kind == "frame" else [1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = lightgbm.Dataset(
+            matrix.values[:240],  # noqa: PD011
+            y[:240],
+            feature_name=matrix.names,
+            categorical_feature=categories,
+            params=dict(params),
+        )
+        plain.construct()
+    models = []
+    for reference in (plain, edges_alone(matrix, 240, categories, params)):
+        names = {"feature_name": matrix.names}
+        binned = lightgbm.Dataset(matrix.values, y, reference=reference, params=dict(params), **names)
+        trained = lightgbm.train({**params, "min_data_per_group": 5}, binned, 10)
+        models.append(trained.model_to_string())
+    assert models[0] == models[1]
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 def test_sparse_rows(drive, dtype):
     X = sparse.random(400, 30, 0.1, format="csr", random_state=0) * 10
@@ -230,10 +276,23 @@ def test_early_stopping_looks_at_held_out_rows_of_the_prefix(drive, n_slices):
 def test_the_guard_is_for_sliced_log_losses_and_can_be_overridden(drive):
     whole, part = drive.step_of(0, 1), drive.step_of(0, 4)
     default: Settings = drive.wrap().settings
-    assert "max_delta_step" not in default.training(whole, 2)
-    assert default.training(part, 2)["max_delta_step"] == 1.0
-    assert drive.wrap(max_leaf_output=0).settings.training(part, 2)["max_delta_step"] == 0
-    assert "max_delta_step" not in drive.wrap("LGBMRegressor").settings.training(part, None)
+    assert default.training(whole, 2)["lambda_l2"] == 0
+    assert default.training(part, 2)["lambda_l2"] == GUARD
+    assert drive.wrap(reg_lambda=0.2).settings.training(part, 2)["lambda_l2"] == 0.2
+    for own in ({"max_delta_step": 2.0}, {"max_leaf_output": 0}):
+        assert drive.wrap(**own).settings.training(part, 2)["lambda_l2"] == 0
+    assert drive.wrap("LGBMRegressor").settings.training(part, None)["lambda_l2"] == 0
+
+
+def test_a_sure_checkpoint_does_not_make_leaves_explode(drive):
+    X, y = load_digits(return_X_y=True)
+    rows = drive.Rows(X[:700], y[:700], np.arange(10))
+    largest = {}
+    for name, own in (("guarded", {}), ("not guarded", {"max_delta_step": 0})):
+        learner = drive.wrap(n_estimators=150, num_leaves=31, min_child_samples=5, **own)
+        state = learner.load(drive.build(learner, rows, 5)[-1])
+        largest[name] = np.abs(state.booster.predict(X, raw_score=True)).max()
+    assert largest["guarded"] < 30 < largest["not guarded"]
 
 
 def test_threads_side_by_side_train_the_same_bytes(drive):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from unlearnkit.fingerprints import NEUTRAL, fingerprint
 from unlearnkit.learner import Batch, Capabilities, Leak, Step
 from unlearnkit.typing import AnyArray, BoolArray, Features, FloatArray, Task
 from unlearnkit_lightgbm import text, warm
-from unlearnkit_lightgbm.matrix import encode
+from unlearnkit_lightgbm.matrix import numbers
 from unlearnkit_lightgbm.parameters import neutral, spellings
 from unlearnkit_lightgbm.settings import Settings, read
 from unlearnkit_lightgbm.shard import Shard
@@ -25,7 +26,7 @@ from unlearnkit_lightgbm.state import Edges, Trees
 RECOMMENDED_SLICES = 5
 HELD_OUT = 0.1
 # Changes when the same parameters would train other trees.
-_METHOD = b"unlearnkit-lightgbm additive 1:"
+_METHOD = b"unlearnkit-lightgbm additive 2:"
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,19 @@ class LightGBMLearner:
         held: BoolArray = batch.u < HELD_OUT
         return held if self.settings.stopping and held.any() and not held.all() else None
 
+    def sharing(self, X: Features) -> AbstractContextManager[Any]:
+        """The rows as numbers: else LightGBM would convert them anew for every state."""
+        return nullcontext(numbers(X))
+
     def predict(self, state: Trees, X: Features) -> FloatArray:
         """Probabilities (n, k), or values (n,)."""
         # One thread: LightGBM's number of threads is global, and a training in another thread must not see it change.
-        values: Any = state.booster.predict(encode(X).values, num_iteration=-1, num_threads=1)
-        if self.settings.task == "classification" and values.ndim == 1:
-            values = np.column_stack((1.0 - values, values))
+        values: Any = state.booster.predict(numbers(X), num_iteration=-1, num_threads=1)
         probabilities: FloatArray = values
+        if self.settings.task == "classification" and values.ndim == 1:
+            probabilities = np.empty((len(values), 2))
+            np.subtract(1.0, values, out=probabilities[:, 0])
+            probabilities[:, 1] = values
         return probabilities
 
     def save(self, state: Trees) -> dict[str, bytes]:

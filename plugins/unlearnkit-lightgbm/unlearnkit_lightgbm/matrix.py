@@ -14,6 +14,8 @@ from unlearnkit.typing import AnyArray, Features
 if TYPE_CHECKING:
     import pandas as pd
 
+_NATIVE = (np.dtype(np.float32), np.dtype(np.float64))
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -38,6 +40,14 @@ def encode(X: Features) -> Matrix:
     _require_numbers(columns)
     unordered = tuple(i for i, column in enumerate(columns) if _is_category(column) and not column.cat.ordered)
     return Matrix(_numbers(columns), [str(name) for name in X.columns], unordered)
+
+
+def numbers(X: Features) -> Any:
+    """The rows to predict in a form that LightGBM reads where it lies."""
+    values = X if isinstance(X, np.ndarray) else encode(X).values
+    # Of others it would make a copy of this kind for each booster.
+    native = not isinstance(values, np.ndarray) or values.dtype in _NATIVE
+    return values if native else values.astype(np.float32)
 
 
 def _numbers(columns: list[pd.Series]) -> AnyArray:

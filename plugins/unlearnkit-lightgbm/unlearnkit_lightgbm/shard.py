@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from unlearnkit.learner import RENEW_EDGES_AT, Batch, Step
 from unlearnkit.typing import BoolArray, FloatArray
+from unlearnkit_lightgbm import bins
 from unlearnkit_lightgbm.matrix import Matrix, encode
 from unlearnkit_lightgbm.settings import Settings
 from unlearnkit_lightgbm.state import Edges, Trees, decode
@@ -26,8 +27,9 @@ MARGIN = Fraction(11, 10)
 class Shard:
     """A batch, binned by some edges.
 
-    A step that takes `fresh` edges trains on the Dataset that they come from; any other on a subset of the shard's,
-    which is binned by reference to it. Which of the two depends on the step alone, never on what scratch holds.
+    The step of a whole budget trains on the Dataset that its edges come from; any other on a subset of the shard's,
+    which is binned by them. Where edges cannot be had alone, a step that takes `fresh` ones trains on their Dataset,
+    too. What a step trains on depends on the step and the kind of its rows, never on what scratch holds.
     """
 
     batch: Batch
@@ -44,9 +46,10 @@ class Shard:
 
     def rows(self, mask: BoolArray | None, scores: FloatArray | None) -> lightgbm.Dataset:
         """The prefix, or the rows of it under a mask, with targets, weights and the scores to go on from."""
-        dataset = self._cached("prefix", self._bin_prefix) if self.fresh else self._binned_shard()
-        if mask is not None or not self.fresh:
-            chosen = list(range(len(self.batch.y))) if mask is None else np.flatnonzero(mask).tolist()
+        own = self.fresh and not self._edges_alone
+        dataset = self._cached("prefix", self._bin_prefix) if own else self._binned_shard()
+        if mask is not None or not own:
+            chosen: Any = range(len(self.batch.y)) if mask is None else np.flatnonzero(mask).tolist()
             dataset = dataset.subset(chosen, params=self._params()).construct()
         y, weight, start = (a if a is None or mask is None else a[mask] for a in (self.batch.y, self._weight(), scores))
         return dataset.set_label(y).set_weight(weight).set_init_score(start)
@@ -86,8 +89,15 @@ class Shard:
             binned = self._cached("shard", self._bin_shard)
         return binned
 
+    @property
+    def _edges_alone(self) -> bool:
+        return not self.step.whole and bins.are_enough(self._matrix().values, self.settings.params)
+
     def _bin_prefix(self) -> lightgbm.Dataset:
-        return self._dataset(self._matrix().values[: self.edges.rows]).construct()
+        n = self.edges.rows
+        if self._edges_alone:
+            return bins.edges_alone(self._matrix(), n, self._categories(), self._params())
+        return self._dataset(self._matrix().values[:n]).construct()
 
     def _bin_shard(self) -> lightgbm.Dataset:
         prefix = self._cached("prefix", self._bin_prefix)
@@ -96,21 +106,25 @@ class Shard:
     def _reach(self) -> int:
         """The rows worth binning: edges that will be renewed soon serve the rows until then, give or take a few."""
         total = int(self._matrix().values.shape[0])
-        soon = ceil(total * RENEW_EDGES_AT * MARGIN)
-        return total if self.step.stop >= RENEW_EDGES_AT else min(total, max(soon, len(self.batch.y)))
+        if self.step.stop >= RENEW_EDGES_AT:
+            return total
+        width = self.step.stop - self.step.start
+        last = width * (ceil(RENEW_EDGES_AT / width) - 1)
+        return min(total, max(ceil(total * last * MARGIN), len(self.batch.y)))
 
     def _dataset(self, values: Any, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-        matrix = self._matrix()
-        # As in LightGBM, category columns of a frame outdo the parameter.
-        categories: list[Any] = list(matrix.categories or self.settings.categories)
         return lightgbm.Dataset(
             values,
             np.zeros(values.shape[0], dtype=np.float32),
             reference=reference,
-            feature_name=matrix.names,
-            categorical_feature=categories,
+            feature_name=self._matrix().names,
+            categorical_feature=self._categories(),
             params=self._params(),
         )
+
+    def _categories(self) -> list[Any]:
+        # As in LightGBM, category columns of a frame outdo the parameter.
+        return list(self._matrix().categories or self.settings.categories)
 
     def _params(self) -> dict[str, Any]:
         return self.settings.binning(self.step, self.edges.seed)

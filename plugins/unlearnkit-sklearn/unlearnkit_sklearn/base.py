@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,9 @@ from unlearnkit_sklearn.storage import Storage, parts_named
 from unlearnkit_sklearn.vocabulary import fill_vocabularies
 
 # Raised when the same parameters would come to train another model.
-SCHEME = 1
+SCHEME = 2
 MODEL = "model"
+_held = threading.local()
 
 
 def digest(*parts: Any) -> str:
@@ -34,8 +36,15 @@ def sequential() -> Iterator[None]:
     """One thread for BLAS, OpenMP and joblib: their number changes the last bits of float32 products and sums."""
     from joblib import parallel_config
 
-    with parallel_config(backend="sequential"), one_thread():
+    if getattr(_held, "here", False):
         yield
+        return
+    with parallel_config(backend="sequential"), one_thread():
+        _held.here = True
+        try:
+            yield
+        finally:
+            _held.here = False
 
 
 class SklearnLearner:
@@ -79,6 +88,12 @@ class SklearnLearner:
     def train(self, state: Any, batch: Batch, step: Step) -> Any:
         """Train a step; each learner in its own way."""
         raise NotImplementedError
+
+    @contextmanager
+    def sharing(self, X: Features) -> Iterator[Features]:
+        """The rows as they are, and one thread for the predictions of all states."""
+        with sequential():
+            yield X
 
     def predict(self, state: Any, X: Features) -> FloatArray:
         """Probabilities, one-hot votes, or values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +110,12 @@ class PipelineLearner:
             for transformer in _active(transformers):
                 X = transformer.transform(X)
         return _plain(X, frames=self.inner.capabilities.frames)
+
+    @contextmanager
+    def sharing(self, X: Features) -> Iterator[Features]:
+        """The rows as they are, and one thread for the predictions of all states."""
+        with sequential():
+            yield X
 
     def predict(self, state: Piped, X: Features) -> FloatArray:
         """What the last step predicts from the transformed rows."""

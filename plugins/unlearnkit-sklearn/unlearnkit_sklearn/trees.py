@@ -13,6 +13,7 @@ from unlearnkit.typing import AnyArray
 from unlearnkit_sklearn import archives
 
 LEAF = -1
+MOST = 2**31
 # What one tree of a forest has of its own, next to the nodes; the rest is the same in all of them.
 OWN = ("random_state", "tree_")
 
@@ -36,12 +37,21 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
         "seeds": [_plain_seed(estimator.random_state) for estimator in estimators],
         "shape": [int(n_features), [int(n) for n in n_classes], int(n_outputs)],
     }
-    columns = {f"{name}.npy": pack_array(nodes[name]) for name in nodes.dtype.names or ()}
+    columns = {f"{name}.npy": pack_array(_narrow(name, nodes[name])) for name in nodes.dtype.names or ()}
     counts = np.asarray([len(state["nodes"]) for state in states], dtype=np.int64)
     values = np.concatenate([state["values"] for state in states])
     common = dump(_common(estimators[0]))
     arrays = {"counts.npy": pack_array(counts), "values.npy": pack_array(values)}
     return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns)
+
+
+def _narrow(name: str, column: AnyArray) -> AnyArray:
+    """A column in the smallest kind of integers that holds it: most of what compression would cost is saved."""
+    counts = name == "weighted_n_node_samples" and np.array_equal(column, np.rint(column))
+    if column.dtype.kind != "i" and not (counts and column.max() < MOST):
+        return column
+    smallest = np.result_type(*map(np.min_scalar_type, (-1, int(column.min()), int(column.max()))))
+    return column.astype(smallest)
 
 
 def _plain_seed(seed: Any) -> int | None:

@@ -163,7 +163,7 @@ def test_the_whole_budget_is_the_bare_loop(blobs, one_step):
     expected = torch.softmax(net(torch.from_numpy(X)), dim=1).detach().numpy()
     torch.set_num_threads(threads)
     state = learner.train(None, batch, step)
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), state.module.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), learner.module(state).parameters(), strict=True))
     assert np.array_equal(learner.predict(state, X), expected)
     assert (learner.predict(state, X).argmax(axis=1) == y).mean() > 0.8
 
@@ -173,7 +173,7 @@ def test_sliced_training_shows_the_rows_as_often(blobs, drive):
     learner = TorchLearner(small(scheduler="step", scheduler_params={"step_size": 1}))
     for n_slices in (1, 2, 5):
         _, state = drive(learner, X, y, n_slices, classes=classes)
-        shown = state.module.layers[1].num_batches_tracked * 8
+        shown = learner.module(state).layers[1].num_batches_tracked * 8
         assert state.position == 7
         assert state.training["scheduler"]["last_epoch"] == 7
         assert abs(shown - 7 * 91) < 0.12 * 7 * 91
@@ -334,7 +334,7 @@ def test_weights_count_like_copies(blobs, one_step):
     )
     twice = learner.train(None, *one_step(np.repeat(X, 2, axis=0), np.repeat(y, 2), classes))
     weighted = learner.train(None, *one_step(X, y, classes, weight=np.full(91, 2.0)))
-    assert torch.allclose(twice.module.weight, weighted.module.weight, atol=1e-5)
+    assert torch.allclose(learner.module(twice).weight, learner.module(weighted).weight, atol=1e-5)
 
 
 def test_class_weights_go_by_label_and_prefix(blobs, one_step):

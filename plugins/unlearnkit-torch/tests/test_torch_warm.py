@@ -79,7 +79,7 @@ def test_a_start_has_the_weights_and_a_fresh_optimizer(learner, blobs):
 def test_equal_weights_give_equal_parts_however_they_come(blobs):
     X, y, classes = blobs
     fitted = torch_model(random_state=0).fit(X, classes[y])
-    module = fitted._state.module
+    module = fitted._learner.module(fitted._state)
     learner = TorchLearner(torch_model())
     parts = learner.pack_base(fitted, 6, classes)
     before = [tensor.clone() for tensor in module.state_dict().values()]

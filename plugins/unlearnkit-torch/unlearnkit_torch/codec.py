@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,20 @@ from unlearnkit.parts import pack_json, unpack_json
 
 _DEEPEST = 32
 _LARGEST = 2**31
+# By the order in which the library writes them.
+_DTYPES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_PLACES = {dtype: place for place, dtype in enumerate(_DTYPES)}
 
 
 def pack(trees: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, bytes]:
@@ -35,7 +51,7 @@ def pack(trees: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, bytes]
     for name, tree in trees.items():
         tensors: dict[str, Tensor] = {}
         described[name] = _describe(tree, tensors, name)
-        parts[f"{name}.safetensors"] = safetensors.torch.save(tensors)
+        parts[f"{name}.safetensors"] = pack_tensors(tensors)
     return {"state.json": pack_json({"trees": described, "facts": dict(facts)}), **parts}
 
 
@@ -107,12 +123,40 @@ def _restored(tree: Any, data: bytes) -> Any:
     return value
 
 
+def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    r"""Contiguous tensors on the CPU as safetensors, byte for byte as the library writes them.
+
+    Written here, as that takes less than half the time for small tensors, and tied weights need no copies.
+
+    Examples
+    --------
+    >>> pack_tensors({"bias": torch.ones(1)})[8:]
+    b'{"bias":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}       \x00\x00\x80?'
+    """
+    if not {tensor.dtype for tensor in tensors.values()} <= _DTYPES.keys() or sys.byteorder != "little":
+        return safetensors.torch.save({name: tensor.clone() for name, tensor in tensors.items()})
+    header, chunks, start = {}, [], 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: (_PLACES[item[1].dtype], item[0])):
+        chunk = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        stop = start + len(chunk)
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, stop],
+        }
+        chunks.append(chunk)
+        start = stop
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *chunks])
+
+
 def _describe(value: Any, tensors: dict[str, Tensor], where: str) -> Any:
     if isinstance(value, Tensor):
         while where in tensors:
             where += "'"
-        # Cloned: tied weights share memory, which safetensors refuses; contiguous: layout must not reach the bytes.
-        tensors[where] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        # Contiguous: layout must not reach the bytes.
+        tensors[where] = value.detach().cpu().contiguous()
         return {"tensor": where}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {"array": _describe(torch.tensor(value), tensors, where)}

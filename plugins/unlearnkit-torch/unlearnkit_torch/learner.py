@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -18,19 +20,22 @@ from unlearnkit.errors import StateError
 from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
-from unlearnkit_torch import budget, construct, losses, warm
+from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, dtype_name, output_of, plain
 from unlearnkit_torch.rules import check
-from unlearnkit_torch.runtime import derive, global_randomness, pinned
+from unlearnkit_torch.runtime import derive, global_randomness, pinned, predicting
+from unlearnkit_torch.weights import Layout, Weights, layout
 
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
 
 # What a module of a base draws when it is made is overwritten, but for values that its state_dict does not show.
 _BIRTH = 0
+# For each learner what fitted its module the last time: to see it again takes no module.
+_fitted: WeakKeyDictionary[TorchLearner, tuple[construct.Sizes, Layout | None]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class TorchState:
 
     Attributes
     ----------
-    module : torch.nn.Module
-        In eval mode; only read.
+    weights : Weights
+        Only read. A module is made of them when they first predict.
     training : dict
         State of optimizer and scheduler, and the losses since the last tick.
     birth : int
@@ -49,7 +54,7 @@ class TorchState:
         Where the schedule stands, in epochs; rows left over by rounding to batches.
     """
 
-    module: nn.Module
+    weights: Weights
     training: dict[str, Any]
     sizes: construct.Sizes
     birth: int
@@ -99,12 +104,26 @@ class TorchLearner:
         seeded = step.seeded(self.model.random_state)
         birth = derive(seeded, "weights") if state is None else state.birth
         sizes = construct.Sizes.of(batch)
-        noise = global_randomness(derive(seeded, "noise"), torch.device(self.model.device))
-        with pinned(), torch.inference_mode(mode=False), torch.enable_grad(), noise:
-            module = construct.build_module(self.model, sizes, birth)
-            trainer = self._trainer(module, state, weighted=self._weighted(batch))
-            position, owed = self._run(trainer, state, batch, step)
-            return TorchState(module.eval(), _training(trainer), sizes, birth, position, owed)
+        device = torch.device(self.model.device)
+        with pinned(), torch.inference_mode(mode=False), torch.enable_grad():
+            spare = self._spare(state, batch.scratch, sizes, birth)
+            with global_randomness(derive(seeded, "noise"), device):
+                trainer = self._trainer(spare.module, state, weighted=self._weighted(batch))
+                position, owed = self._run(trainer, state, batch, step)
+            weights = _weights_of(spare, batch.scratch)
+            return TorchState(weights, _training(trainer), sizes, birth, position, owed)
+
+    def _spare(
+        self, state: TorchState | None, scratch: dict[str, Any], sizes: construct.Sizes, birth: int
+    ) -> reuse.Spare:
+        """A module to train in; only a new one has the weights that a start is from."""
+        purpose = (sizes, birth)
+        found = reuse.left(scratch, purpose)
+        if found is not None and state is not None:
+            return found
+        # What it draws from other generators than torch's belongs to its birth, too: a step may not tell modules apart.
+        with global_randomness(birth, torch.device(self.model.device)):
+            return reuse.Spare.of(construct.build_module(self.model, sizes, birth), purpose)
 
     def _weighted(self, batch: Batch) -> bool:
         return batch.sample_weight is not None or self.model.class_weight is not None
@@ -160,20 +179,35 @@ class TorchLearner:
     def _input_dtype(self) -> torch.dtype:
         return INPUT_DTYPES[self.model.input_dtype or self.model.dtype]
 
+    def module(self, state: TorchState) -> nn.Module:
+        """The module of a state, in eval mode; only to be read."""
+        return state.weights.made(lambda tensors: self._restored(state.sizes, state.birth, tensors))
+
+    @contextmanager
+    def sharing(self, X: Features) -> Iterator[Features]:
+        """Rows of one batch as a tensor, more as they are, and torch's switches held for the predictions of all states."""
+        with predicting():
+            yield self._rows(X) if len(X) <= self.model.predict_batch_size else X
+
     def predict(self, state: TorchState, X: Features) -> FloatArray:
         """Probabilities, votes or values, in batches of ``predict_batch_size`` rows."""
-        size = self.model.predict_batch_size
-        with pinned(), torch.inference_mode():
-            chunks = [self._predict(state, X[i : i + size]) for i in range(0, len(X), size)]
+        module, size = self.module(state), self.model.predict_batch_size
+        with predicting():
+            if 0 < len(X) <= size:
+                return self._predict(module, state.sizes, X).astype(np.float64, copy=False)
+            chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, len(X), size)]
         columns = state.sizes.n_targets if state.sizes.n_classes is None else state.sizes.n_classes
         empty = np.empty((0,) if columns is None else (0, columns))
         return np.concatenate([empty, *chunks])
 
-    def _predict(self, state: TorchState, X: Features) -> FloatArray:
+    def _predict(self, module: nn.Module, sizes: construct.Sizes, X: Features) -> FloatArray:
+        # A copy, even of a tensor that is shared: a module may write into what it is given.
+        rows = X.clone() if isinstance(X, Tensor) else self._rows(X)
+        return losses.predictions(module(rows), self.meaning, sizes.n_classes, sizes.n_targets)
+
+    def _rows(self, X: Features) -> Tensor:
         # Copied: kernels may take another path for memory that is aligned in another way.
-        rows = torch.tensor(X, dtype=self._input_dtype(), device=self.model.device)
-        output = state.module(rows)
-        return losses.predictions(output, self.meaning, state.sizes.n_classes, state.sizes.n_targets)
+        return torch.tensor(X, dtype=self._input_dtype(), device=self.model.device)
 
     def save(self, state: TorchState) -> dict[str, bytes]:
         """Weights and training state as safetensors, the rest as JSON."""
@@ -183,7 +217,7 @@ class TorchLearner:
             "position": list(state.position.as_integer_ratio()),
             "owed": list(state.owed.as_integer_ratio()),
         }
-        return pack({"module": state.module.state_dict(), "training": state.training}, facts)
+        return pack({"module": state.weights.state_dict(), "training": state.training}, facts)
 
     def load(self, parts: Mapping[str, bytes]) -> TorchState:
         """A state from its parts; the module is built from the configuration, not from the bytes."""
@@ -196,9 +230,8 @@ class TorchLearner:
                     "The stored state is for another task; the model was left as it is. Rebuild the state."
                 )
             _check_training(trees["training"])
-            construct.check_shapes(self.model, sizes, trees["module"])
-            module = self._restored(sizes, birth, trees["module"])
-        return TorchState(module, trees["training"], sizes, birth, position, owed)
+            weights = self._accepted(sizes, birth, trees["module"])
+        return TorchState(weights, trees["training"], sizes, birth, position, owed)
 
     def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
         """The weights of a module, a ``state_dict`` or a fitted `TorchModel`; nothing of its optimizer.
@@ -226,13 +259,30 @@ class TorchLearner:
             construct.check_shapes(self.model, sizes, trees["module"])
             module = self._restored(sizes, _BIRTH, trees["module"])
             training = _training(self._trainer(module, None, weighted=False))
-        return TorchState(module, training, sizes, _BIRTH, Fraction(0), Fraction(0))
+        return TorchState(Weights(module), training, sizes, _BIRTH, Fraction(0), Fraction(0))
+
+    def _accepted(self, sizes: construct.Sizes, birth: int, tensors: Mapping[str, Any]) -> Weights:
+        """Stored weights that are known to fit the module: by their layout, or because one was made of them."""
+        found = layout(tensors)
+        if found is not None and _fitted.get(self) == (sizes, found):
+            return Weights(None, tensors)
+        construct.check_shapes(self.model, sizes, tensors)
+        module = self._restored(sizes, birth, tensors)
+        _fitted[self] = (sizes, found)
+        return Weights(module)
 
     def _restored(self, sizes: construct.Sizes, birth: int, weights: Mapping[str, Any]) -> nn.Module:
-        with pinned():
+        with pinned(), torch.inference_mode(mode=False), torch.enable_grad():
             module = construct.build_module(self.model, sizes, birth)
             module.load_state_dict(weights)
             return module.eval()
+
+
+def _weights_of(spare: reuse.Spare, scratch: dict[str, Any]) -> Weights:
+    """Copies of them if the next step trains in the same module, else the module itself."""
+    if not reuse.leave(scratch, spare):
+        return Weights(spare.module.eval())
+    return Weights(None, {name: tensor.clone() for name, tensor in spare.module.state_dict().items()})
 
 
 def _normalises_batches(module: nn.Module) -> bool:
@@ -253,7 +303,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
 
 
 def _resume(trainer: Trainer, state: TorchState) -> None:
-    trainer.module.load_state_dict(state.module.state_dict())
+    trainer.module.load_state_dict(state.weights.state_dict())
     training = copy.deepcopy(state.training)
     if trainer.scheduler is not None:
         trainer.scheduler.load_state_dict(training["scheduler"])

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from unlearnkit_torch.budget import Work
 from unlearnkit_torch.losses import BatchLoss
+from unlearnkit_torch.runtime import fill_restored
 
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
@@ -53,14 +54,17 @@ class Trainer:
     def run(self, rows: Rows, work: Work, ticks: Iterator[int], order: torch.Generator) -> None:
         """Train on the batches of `work`; each takes the scheduler forward by the next of `ticks`."""
         self.module.train()
-        for index in shuffled(work, order, rows.X.device):
-            self._batch(*rows.take(index))
-            if self.scheduler is not None:
-                self.tick(next(ticks))
-        self.optimizer.zero_grad(set_to_none=True)
+        with fill_restored():
+            for index in shuffled(work, order, rows.X.device):
+                self._batch(*rows.take(index))
+                # The first batch has shown, by NaN in all weights, a module that reads memory before it writes there.
+                torch.utils.deterministic.fill_uninitialized_memory = False
+                if self.scheduler is not None:
+                    self.tick(next(ticks))
+        self._drop_gradients()
 
     def _batch(self, X: Tensor, y: Tensor, weight: Tensor | None) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients()
         loss = self.loss(self.module(X), y, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.model.max_grad_norm is not None:
@@ -68,6 +72,15 @@ class Trainer:
         self.optimizer.step()
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.losses = [self.losses[0] + loss.item(), self.losses[1] + 1]
+
+    def _drop_gradients(self) -> None:
+        if type(self.optimizer).zero_grad is not Optimizer.zero_grad:
+            self.optimizer.zero_grad(set_to_none=True)
+            return
+        # What it does, without what it does around that for profilers, which small batches feel.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def tick(self, times: int) -> None:
         """Move the scheduler on; one that has a fixed number of steps stays at its last rate."""

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _switches_lock = threading.Lock()
 _random_lock = threading.RLock()
 _inside = 0
+_predicting = threading.local()
 _saved: tuple[Any, ...] = ()
 
 
@@ -29,6 +30,20 @@ def pinned() -> Iterator[None]:
             yield
     finally:
         _leave()
+
+
+@contextmanager
+def predicting() -> Iterator[None]:
+    """Hold the switches, and no gradients. A block inside another of the same thread costs nothing."""
+    if getattr(_predicting, "here", False):
+        yield
+        return
+    with pinned(), torch.inference_mode():
+        _predicting.here = True
+        try:
+            yield
+        finally:
+            _predicting.here = False
 
 
 def _enter() -> None:
@@ -70,10 +85,8 @@ def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
     One thread at a time: the generators belong to the process.
     """
-    devices = [device] if device.type == "cuda" else []
-    with _random_lock, torch.random.fork_rng(devices=devices):
+    with _random_lock, _torch_seeded(seed, device):
         python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-        torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
@@ -81,6 +94,37 @@ def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def fill_restored() -> Iterator[None]:
+    """Put back afterwards whether torch fills new memory, which it does with NaN while its kernels are deterministic.
+
+    The filling costs some percent of a small network's training. Only for blocks inside `global_randomness`, which
+    threads enter one at a time.
+    """
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@contextmanager
+def _torch_seeded(seed: int, device: torch.device) -> Iterator[None]:
+    if device.type != "cpu":
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+        return
+    # Not by torch.manual_seed: without an accelerator it notes the call and its stack for each kind, for ever.
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)
 
 
 class OwnRandomness(TorchDispatchMode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sklearn.base import clone
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
-from unlearnkit_xgboost import warm
+from unlearnkit_xgboost import rows, warm
 from unlearnkit_xgboost.limits import capabilities, check_supported
 from unlearnkit_xgboost.matrix import carried_margin, training_matrix
 from unlearnkit_xgboost.model import MODEL, Model, decoded, split, step_parts
@@ -74,6 +75,10 @@ class XGBoostLearner:
         matrix = training_matrix(native, batch, margin, n_edges)
         return grown(native, batch, matrix, step.units(native.get_num_boosting_rounds()))
 
+    def sharing(self, X: Features) -> AbstractContextManager[Any]:
+        """The rows as XGBoost's own matrix, where each booster would else read them anew at a price."""
+        return nullcontext(X) if self.model.booster == "gblinear" else rows.shared(self.model, X)
+
     def predict(self, state: Model, X: Features) -> FloatArray:
         """Probabilities or votes of shape (n, k), or values, as the native model gives them."""
         if self.capabilities.task == "regression":
@@ -84,16 +89,12 @@ class XGBoostLearner:
         output = self._output(state, X)
         if not self.capabilities.probabilities:
             return _votes(output)
-        return output if output.ndim > 1 else np.column_stack([1.0 - output, output])
+        return output if output.ndim > 1 else _both(output)
 
     def _output(self, state: Model, X: Features, *, margin: bool = False) -> FloatArray:
-        kind = "margin" if margin else "value"
-        output: FloatArray
         if self.model.booster == "gblinear":
-            output = self._linear_output(state, X, margin=margin)
-        else:
-            output = state.booster.inplace_predict(X, predict_type=kind, missing=self.model.missing)
-        return output
+            return self._linear_output(state, X, margin=margin)
+        return rows.output(state.booster, X, self.model.missing, margin=margin)
 
     def _linear_output(self, state: Model, X: Features, *, margin: bool) -> FloatArray:
         """From a booster of its own: XGBoost promises safety between threads for trees alone."""
@@ -129,6 +130,14 @@ class XGBoostLearner:
 
 def _raw(booster: Booster) -> bytes:
     return bytes(booster.save_raw("ubj"))
+
+
+def _both(positive: FloatArray) -> FloatArray:
+    """The probabilities of two classes from those of the second."""
+    probabilities = np.empty((len(positive), 2), dtype=positive.dtype)
+    np.subtract(1.0, positive, out=probabilities[:, 0])
+    probabilities[:, 1] = positive
+    return probabilities
 
 
 def _votes(output: FloatArray) -> FloatArray:
