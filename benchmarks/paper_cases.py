@@ -98,12 +98,12 @@ def basket_net() -> nn.Module:
 
 
 def svhn(data: Path | None, *, quick: bool) -> Case:
-    n, n_test = (600, 200) if quick else (10_000, 2_000)
+    n, n_test = (300, 100) if quick else (12_000, 2_000)
     found = data is not None and (data / "cifar10").is_dir()
     X, y = cifar(data / "cifar10" / "train_jpeg.npz", n) if found else drawn_images(n, seed=0)
     X_test, y_test = cifar(data / "cifar10" / "test_jpeg.npz", n_test) if found else drawn_images(n_test, seed=1)
     return Case(
-        name="SVHN (CIFAR-10)" if found else "SVHN (noise)",
+        name="CIFAR-10" if found else "patterns",
         X=X,
         y=y,
         X_test=X_test,

@@ -145,7 +145,7 @@ def two_jobs(case: Case, model: Any, X: np.ndarray, repeat: int, quick: bool) ->
     times = turns({"one": lambda: ask(1), "two": lambda: ask(2)}, repeat, 1, time.perf_counter)
     found = ratio(times["one"], times["two"])
     model.set_params(n_jobs=None)
-    ok = found["median"] >= GAIN or quick or (os.cpu_count() or 1) < 2  # noqa: PLR2004
+    ok = found["median"] >= GAIN or quick or (os.cpu_count() or 1) < 2
     return row(f"{case.name}, {len(X)} rows: gain by n_jobs=2", times["one"], times["two"], found, f">= {GAIN}", ok=ok)
 
 

@@ -20,7 +20,7 @@ from unlearnkit.statements import read, verify_chain
 
 N, IDS, SUBMITTERS, REQUESTS = 400, 300, 8, 50
 # Far more than it takes, on a machine that has other things to do.
-PATIENCE_S = 300
+PATIENCE_S = 900
 
 # Where the wrapped model is the user's own: it waits in its fit until it is told to go on.
 WAITING = """
@@ -90,7 +90,7 @@ PLACE = """
     from unlearnkit import locks
     from unlearnkit.store import Store
     # Ten processes that never rest: on a busy machine one may wait its turn for long.
-    locks.WRITER_S = 300.0
+    locks.WRITER_S = 900.0
     blobs, ledger, keys = json.loads(sys.argv[1])
     store = Store(blobs, ledger, keys=keys)
 """

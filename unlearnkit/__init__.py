@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from unlearnkit.ensemble import SisaEnsemble
     from unlearnkit.errors import LeakageWarning
     from unlearnkit.estimators import SISAClassifier, SISARegressor, load, wrap
-    from unlearnkit.external import Rows
     from unlearnkit.fingerprints import fingerprint
     from unlearnkit.leakage import check_pipeline
     from unlearnkit.learner import Batch, Capabilities, Leak, Learner, Step, Warm
+    from unlearnkit.loading import Rows
     from unlearnkit.partition import BandedPartition, HashPartition
     from unlearnkit.policy import Policy
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
@@ -39,7 +39,7 @@ _HOMES = {
     "Learner": "learner",
     "Policy": "policy",
     "Receipt": "receipts",
-    "Rows": "external",
+    "Rows": "loading",
     "SISAClassifier": "estimators",
     "SISARegressor": "estimators",
     "Schema": "schema",

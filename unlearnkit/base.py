@@ -14,10 +14,10 @@ from unlearnkit import adapters, aggregation, bundle
 from unlearnkit.containers import column
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, SchemaError, UnlearnKitError
-from unlearnkit.external import LoadRows
 from unlearnkit.fitted import FittedModel, native_data
 from unlearnkit.founding import bare_config
 from unlearnkit.learner import Learner
+from unlearnkit.loading import LoadRows
 from unlearnkit.options import AUTO, takes_weights
 from unlearnkit.receipts import Receipt
 from unlearnkit.signatures import weights_if

@@ -134,19 +134,19 @@ class ShardRecords:
         if not len(self) or not keys:
             return found
         own = self.rid if self.handle is None else self.handle
+        if len(keys) > _FEW:
+            return np.fromiter((key in keys for key in _as_bytes_objects(own)), dtype=bool, count=len(self))
+        # Eight bytes find the candidates fast; all sixteen decide.
         first = np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0]
         wanted = np.frombuffer(b"".join(key[:8] for key in keys), dtype=np.uint64)
-        # Eight bytes find the candidates fast; all sixteen decide.
-        few = len(wanted) <= _FEW
-        candidates = np.logical_or.reduce([first == key for key in wanted]) if few else np.isin(first, wanted)
-        for i in np.flatnonzero(candidates):
+        for i in np.flatnonzero(np.logical_or.reduce([first == key for key in wanted])):
             found[i] = own[i].tobytes() in keys
         return found
 
     def keys(self, rows: BoolArray) -> set[bytes]:
         """The keyed hashes that address these rows."""
         own = self.rid if self.handle is None else self.handle
-        return {key.tobytes() for key in own[rows]}
+        return set(_as_bytes_objects(own[rows]))
 
     def without(self, rows: BoolArray) -> ShardRecords:
         """The records but for these rows; nothing of them is left in the result."""
@@ -227,6 +227,11 @@ def _keys(words: AnyArray, slices: IntArray, weight: FloatArray | None) -> list[
 
 def _has_ties(words: AnyArray) -> bool:
     return len(words) > 1 and bool((words[1:] == words[:-1]).all(axis=1).any())
+
+
+def _as_bytes_objects(hashes: ByteArray) -> list[bytes]:
+    rows: list[bytes] = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}")[:, 0].tolist()
+    return rows
 
 
 def _words(hashes: ByteArray) -> AnyArray:

@@ -38,13 +38,14 @@ from unlearnkit.errors import (
     TrainingError,
     UnlearnKitError,
 )
-from unlearnkit.external import LoadRows, Reading
+from unlearnkit.external import Reading
 from unlearnkit.forgetting import WISH, ForgettingModel, notify_done
 from unlearnkit.founding import RAISE, Founding, bare_config, keep_whole, stored_blueprint
 from unlearnkit.ingest import Arrival
 from unlearnkit.leakage import warn
 from unlearnkit.learner import Warm
 from unlearnkit.ledger import ISOLATED, PURGED, Request
+from unlearnkit.loading import LoadRows
 from unlearnkit.plan import NO_BASE, Plan
 from unlearnkit.receipts import Receipt
 from unlearnkit.recovery import recover

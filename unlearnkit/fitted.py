@@ -14,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, check_non_negative, valida
 from unlearnkit.containers import column, native, take_ids
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import DataError
-from unlearnkit.external import STORED, LoadRows
+from unlearnkit.external import STORED
+from unlearnkit.loading import LoadRows
 from unlearnkit.options import Options
 from unlearnkit.partition import Partition
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport

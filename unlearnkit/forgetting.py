@@ -18,9 +18,10 @@ from unlearnkit.errors import (
     RowsDifferError,
     TrainingError,
 )
-from unlearnkit.external import NOWHERE_ELSE, LoadRows, Reading
+from unlearnkit.external import NOWHERE_ELSE, Reading
 from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.live import LiveModel
+from unlearnkit.loading import LoadRows
 from unlearnkit.plan import Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Receipt

@@ -206,7 +206,7 @@ class Founding:
             cells += store.put_cells(empty.cells_of(shard, rows, given.n_slices))
         kept = empty.with_cells(cells)
         try:
-            census.warn(map(kept.rows, range(given.n_shards)), stacklevel=8)
+            census.warn(map(kept.rows, range(given.n_shards)), stacklevel=7)
         except DataWarning:
             # Where warnings are errors. Nothing refers to the blobs yet.
             store.sweep()

@@ -118,13 +118,18 @@ class GivenRows:
     def _sorted(self) -> _Sorted:
         """Which rows are of which shard."""
         n = self.n_records
+        # Narrow numbers are sorted by their bytes, and take little memory.
+        shard = np.empty(n, dtype=np.min_scalar_type(self.n_shards))
+        kept = []
         # With bands, rows of one id are held against each other.
         step = _CHUNK if self.probability is None else max(n, 1)
-        chunks = [np.arange(start, min(start + step, n)) for start in range(0, n, step)]
-        if not self.lean:
-            placed = [self._placed(rows) for rows in chunks]
-            return _Sorted.of([place.shard for place, _ in placed], self.n_shards, placed)
-        return _Sorted.of([self._placed(rows)[0].shard for rows in chunks], self.n_shards)
+        for start in range(0, n, step):
+            rows = np.arange(start, min(start + step, n))
+            placed = self._placed(rows)
+            shard[rows] = placed[0].shard
+            if not self.lean:
+                kept.append(placed)
+        return _Sorted.of(shard, self.n_shards, kept)
 
     def _placed(self, rows: IntArray) -> tuple[Placement, ByteArray | None]:
         """Where these rows belong, and the hashes of their content where it is what places them."""
@@ -154,19 +159,14 @@ class _Sorted:
     content: ByteArray | None = None
 
     @classmethod
-    def of(
-        cls, shards: list[IntArray], n_shards: int, placed: list[tuple[Placement, ByteArray | None]] | None = None
-    ) -> _Sorted:
-        # Narrow numbers are sorted by their bytes, and take little memory.
-        narrow = np.min_scalar_type(n_shards)
-        shard = np.concatenate([*(found.astype(narrow) for found in shards), np.empty(0, narrow)])
+    def of(cls, shard: IntArray, n_shards: int, kept: list[tuple[Placement, ByteArray | None]]) -> _Sorted:
         bounds = [0, *np.cumsum(np.bincount(shard, minlength=n_shards)).tolist()]
         order = np.argsort(shard, kind="stable").astype(np.min_scalar_type(len(shard)))
-        if not placed:
+        if not kept:
             return cls(order, bounds)
         fields = ("shard", "slice", "rid", "u")
-        place = Placement(**{name: np.concatenate([getattr(p, name) for p, _ in placed]) for name in fields})
-        contents = [content for _, content in placed if content is not None]
+        place = Placement(**{name: np.concatenate([getattr(p, name) for p, _ in kept]) for name in fields})
+        contents = [content for _, content in kept if content is not None]
         return cls(order, bounds, place, np.concatenate(contents) if contents else None)
 
     def at(self, rows: IntArray) -> tuple[Placement, ByteArray | None]:

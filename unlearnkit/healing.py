@@ -13,7 +13,6 @@ from unlearnkit.cells import no_records
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.external import takes_all
 from unlearnkit.files import sweep_temporary, translated
 from unlearnkit.findings import Finding
 from unlearnkit.folder import DirectoryBlobs
@@ -21,6 +20,7 @@ from unlearnkit.ingest import ingest
 from unlearnkit.inspection import damaged, plan_of
 from unlearnkit.keys import PUBLIC_FILE, Keys
 from unlearnkit.ledger import Cell, Change
+from unlearnkit.loading import takes_all
 from unlearnkit.plan import Plan
 from unlearnkit.records import Place
 from unlearnkit.recovery import recover

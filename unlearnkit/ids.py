@@ -173,6 +173,8 @@ def coerce_request(ids: Any, kind: str) -> list[bytes]:
     [b'i4711']
     """
     values = as_list(ids)
+    if {_NATIVE.get(found) for found in map(type, values)} == {kind}:
+        return list(dict.fromkeys(encode_as(values, kind)))
     coerced = [_coerce(value, kind) for value in values]
     wrong = [type(value).__name__ for value, encoded in zip(values, coerced, strict=True) if encoded is None]
     if wrong:
@@ -192,8 +194,7 @@ def encode_like(ids: Any, kind: str) -> list[bytes | None]:
     [b'i4711', b'i7', None]
     """
     values = as_list(ids)
-    native = {INT: int, STR: str, UUID: uuid.UUID, BYTES: bytes}[kind]
-    if all(type(value) is native for value in values):
+    if {_NATIVE.get(found) for found in map(type, values)} == {kind}:
         return list(encode_as(values, kind))
     return [_coerce(value, kind) for value in values]
 

@@ -26,12 +26,13 @@ from unlearnkit.errors import (
     StoreInUseError,
     UnlearnKitError,
 )
-from unlearnkit.external import LoadRows, Reading, rows_needed
+from unlearnkit.external import Reading, rows_needed
 from unlearnkit.figures import ShardRow
 from unlearnkit.founding import stored_blueprint
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
+from unlearnkit.loading import LoadRows
 from unlearnkit.partition import HashPartition, Partition
 from unlearnkit.plan import Context, Plan, PlannedStep, missing, numbered
 from unlearnkit.progress import progress

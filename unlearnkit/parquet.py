@@ -15,8 +15,8 @@ import numpy as np
 
 from unlearnkit.containers import column
 from unlearnkit.errors import DataError, ParameterError, StoreError
-from unlearnkit.external import Rows
 from unlearnkit.ids import encode_like
+from unlearnkit.loading import Rows
 from unlearnkit.partition import Partition
 from unlearnkit.typing import AnyArray, FloatArray
 

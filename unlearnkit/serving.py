@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -122,7 +122,8 @@ class Snapshot:
 
     def _shared(self, X: Features) -> AbstractContextManager[Any]:
         learner: Any = self.learner
-        return learner.sharing(X) if _can_share(type(learner)) else nullcontext(X)
+        kind: Hashable = type(learner)
+        return learner.sharing(X) if _can_share(kind) else nullcontext(X)
 
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
         """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
@@ -167,7 +168,7 @@ class Snapshot:
 
 
 @lru_cache(maxsize=64)
-def _can_share(kind: type) -> bool:
+def _can_share(kind: Any) -> bool:
     """Whether learners of a class have the ability. To look takes longer than a prediction of some."""
     return issubclass(kind, Sharing)
 

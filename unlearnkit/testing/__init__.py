@@ -28,6 +28,7 @@ from unlearnkit.testing.checks import (
 )
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.testing.running import check_learner, parametrize_with_checks
+from unlearnkit.testing.sharing import check_sharing_changes_no_bit
 from unlearnkit.testing.starting import (
     check_base_is_packed_alike,
     check_base_runs_no_code_and_is_no_nonsense,
@@ -62,6 +63,7 @@ __all__ = [
     "check_same_bytes_in_another_process",
     "check_sample_weight_is_used",
     "check_scratch_is_only_a_cache",
+    "check_sharing_changes_no_bit",
     "check_starts_from_the_base",
     "check_train_leaves_its_inputs_alone",
     "ensemble",

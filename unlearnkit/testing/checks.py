@@ -20,6 +20,7 @@ from unlearnkit.errors import StateError
 from unlearnkit.learner import Capabilities, Learner
 from unlearnkit.testing.arriving import check_goes_on_beyond_the_budget
 from unlearnkit.testing.probes import Trap, damaged, elsewhere, pickled, same, shape_of, trapped
+from unlearnkit.testing.sharing import check_sharing_changes_no_bit
 from unlearnkit.testing.starting import (
     check_base_is_packed_alike,
     check_base_runs_no_code_and_is_no_nonsense,
@@ -251,6 +252,7 @@ CHECKS: tuple[Check, ...] = (
     check_ignores_global_random_state,
     check_same_bytes_in_another_process,
     check_n_jobs_never_changes_a_byte,
+    check_sharing_changes_no_bit,
     check_load_runs_no_code,
     check_load_rejects_nonsense,
     check_goes_on_beyond_the_budget,

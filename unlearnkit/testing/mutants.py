@@ -19,7 +19,7 @@ import numpy as np
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Batch, Capabilities, Learner, Step
 from unlearnkit.parts import pack_json, unpack_json
-from unlearnkit.testing import arriving, checks, starting
+from unlearnkit.testing import arriving, checks, sharing, starting
 from unlearnkit.testing.checks import Check
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.typing import AnyArray, Features, FloatArray
@@ -210,6 +210,27 @@ class Threaded(Marking):
         return None if threading.current_thread() is threading.main_thread() else -1.0
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Rows that are read once for all states."""
+
+    X: Features
+
+
+class Rounding(RememberingLearner):
+    """Predicts rows that are shared roughly."""
+
+    def sharing(self, X: Features) -> contextlib.AbstractContextManager[Shared]:
+        """The rows, marked."""
+        return contextlib.nullcontext(Shared(X))
+
+    def predict(self, state: Memory, X: Features) -> FloatArray:
+        """To eight digits, if the rows are marked."""
+        if isinstance(X, Shared):
+            return super().predict(state, X.X).round(8)
+        return super().predict(state, X)
+
+
 class Gullible(RememberingLearner):
     """Unpickles what is no JSON."""
 
@@ -306,6 +327,7 @@ MUTANTS: dict[Check, Learner[Any]] = {
     checks.check_n_jobs_never_changes_a_byte: Threaded(),
     checks.check_load_runs_no_code: Gullible(),
     checks.check_load_rejects_nonsense: Lenient(),
+    sharing.check_sharing_changes_no_bit: Rounding(),
     arriving.check_goes_on_beyond_the_budget: Surveying(),
     starting.check_base_is_packed_alike: Stamping(),
     starting.check_starts_from_the_base: Indifferent(),

@@ -23,7 +23,7 @@ class _Edges(lightgbm.Dataset):
     """A Dataset made with all of its parameters: LightGBM would leave out the seed and the number of threads."""
 
     def get_params(self) -> dict[str, Any]:
-        return super().get_params() if self._handle else dict(self.params)
+        return super().get_params() if self._handle else dict(self.params or {})
 
 
 def are_enough(values: Any, params: Mapping[str, Any]) -> bool:
@@ -35,7 +35,8 @@ def edges_alone(matrix: Matrix, n: int, categories: list[Any], params: Mapping[s
     """The edges that a Dataset of the first `n` rows would have, in a Dataset for use as a reference only."""
     names = [] if matrix.names == "auto" else list(matrix.names)
     places = sorted({names.index(c) if isinstance(c, str) else c for c in categories})
-    reference = _Edges(None, params={**params, **({"categorical_column": places} if places else {})})
+    nothing: Any = None
+    reference = _Edges(nothing, params={**params, **({"categorical_column": places} if places else {})})
     # The public ways to a Dataset all go on to its rows.
     chosen = reference._create_sample_indices(total_nrow=n)  # noqa: SLF001
     columns = _columns(matrix.values[:n] if len(chosen) == n else matrix.values[chosen])

@@ -44,7 +44,7 @@ def encode(X: Features) -> Matrix:
 
 def numbers(X: Features) -> Any:
     """The rows to predict in a form that LightGBM reads where it lies."""
-    values = X if isinstance(X, np.ndarray) else encode(X).values
+    values = X if isinstance(X, np.ndarray) else encode(X).values  # noqa: PD011 - a Matrix is no frame
     # Of others it would make a copy of this kind for each booster.
     native = not isinstance(values, np.ndarray) or values.dtype in _NATIVE
     return values if native else values.astype(np.float32)

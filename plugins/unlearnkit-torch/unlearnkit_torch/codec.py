@@ -137,7 +137,7 @@ def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
         return safetensors.torch.save({name: tensor.clone() for name, tensor in tensors.items()})
     header, chunks, start = {}, [], 0
     for name, tensor in sorted(tensors.items(), key=lambda item: (_PLACES[item[1].dtype], item[0])):
-        chunk = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+        chunk = _raw(tensor)
         stop = start + len(chunk)
         header[name] = {
             "dtype": _DTYPES[tensor.dtype],
@@ -149,6 +149,14 @@ def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     return b"".join([len(head).to_bytes(8, "little"), head, *chunks])
+
+
+def _raw(tensor: Tensor) -> memoryview:
+    flat = tensor.reshape(-1)
+    # Of no more than one number, the stride may be anything.
+    flat = flat.clone(memory_format=torch.contiguous_format) if len(flat) < 2 else flat  # noqa: PLR2004
+    raw: memoryview = flat.view(torch.uint8).numpy().data
+    return raw
 
 
 def _describe(value: Any, tensors: dict[str, Tensor], where: str) -> Any:

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -26,7 +26,7 @@ from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, dtype_name, output_of, plain
 from unlearnkit_torch.rules import check
-from unlearnkit_torch.runtime import derive, global_randomness, pinned, predicting
+from unlearnkit_torch.runtime import derive, global_randomness, is_predicting, pinned, predicting
 from unlearnkit_torch.weights import Layout, Weights, layout
 
 if TYPE_CHECKING:
@@ -109,8 +109,9 @@ class TorchLearner:
             spare = self._spare(state, batch.scratch, sizes, birth)
             with global_randomness(derive(seeded, "noise"), device):
                 trainer = self._trainer(spare.module, state, weighted=self._weighted(batch))
+                trainer.tried = spare.tried
                 position, owed = self._run(trainer, state, batch, step)
-            weights = _weights_of(spare, batch.scratch)
+            weights = _weights_of(replace(spare, tried=trainer.tried), batch.scratch)
             return TorchState(weights, _training(trainer), sizes, birth, position, owed)
 
     def _spare(
@@ -185,17 +186,22 @@ class TorchLearner:
 
     @contextmanager
     def sharing(self, X: Features) -> Iterator[Features]:
-        """Rows of one batch as a tensor, more as they are, and torch's switches held for the predictions of all states."""
+        """Rows of one batch as a tensor, more as they are; torch's switches are held for the predictions of all."""
         with predicting():
             yield self._rows(X) if len(X) <= self.model.predict_batch_size else X
 
     def predict(self, state: TorchState, X: Features) -> FloatArray:
         """Probabilities, votes or values, in batches of ``predict_batch_size`` rows."""
-        module, size = self.module(state), self.model.predict_batch_size
+        if is_predicting():
+            return self._answer(state, X)
         with predicting():
-            if 0 < len(X) <= size:
-                return self._predict(module, state.sizes, X).astype(np.float64, copy=False)
-            chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, len(X), size)]
+            return self._answer(state, X)
+
+    def _answer(self, state: TorchState, X: Features) -> FloatArray:
+        module, size = self.module(state), self.model.predict_batch_size
+        if 0 < len(X) <= size:
+            return self._predict(module, state.sizes, X).astype(np.float64, copy=False)
+        chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, len(X), size)]
         columns = state.sizes.n_targets if state.sizes.n_classes is None else state.sizes.n_classes
         empty = np.empty((0,) if columns is None else (0, columns))
         return np.concatenate([empty, *chunks])

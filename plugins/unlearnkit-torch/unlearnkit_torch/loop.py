@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from unlearnkit_torch.budget import Work
 from unlearnkit_torch.losses import BatchLoss
-from unlearnkit_torch.runtime import fill_restored
+from unlearnkit_torch.runtime import fill_restored, stop_filling
 
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
@@ -42,6 +42,8 @@ class Trainer:
     ----------
     losses : list of float
         Sum and number of the batch losses since the last tick, for a scheduler that watches them.
+    tried : bool
+        Whether the module has trained on a batch.
     """
 
     model: TorchModel
@@ -50,15 +52,18 @@ class Trainer:
     scheduler: LRScheduler | None
     loss: BatchLoss
     losses: list[float]
+    tried: bool = False
 
     def run(self, rows: Rows, work: Work, ticks: Iterator[int], order: torch.Generator) -> None:
         """Train on the batches of `work`; each takes the scheduler forward by the next of `ticks`."""
         self.module.train()
         with fill_restored():
             for index in shuffled(work, order, rows.X.device):
+                # The first batch shows, by NaN in all weights, a module that reads memory before it writes there.
+                if self.tried:
+                    stop_filling()
                 self._batch(*rows.take(index))
-                # The first batch has shown, by NaN in all weights, a module that reads memory before it writes there.
-                torch.utils.deterministic.fill_uninitialized_memory = False
+                self.tried = True
                 if self.scheduler is not None:
                     self.tick(next(ticks))
         self._drop_gradients()

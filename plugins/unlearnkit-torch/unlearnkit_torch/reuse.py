@@ -27,11 +27,18 @@ class _Unseen(Exception):  # noqa: N818 - not an error: the answer is no
 
 @dataclass(frozen=True, slots=True)
 class Spare:
-    """A module to train in, what it was built for, and what was in it then (None: that cannot be told)."""
+    """A module to train in, what it was built for, and what was in it then (None: that cannot be told).
+
+    Attributes
+    ----------
+    tried : bool
+        Whether it has trained on a batch.
+    """
 
     module: nn.Module
     purpose: Hashable
     inside: Inside | None
+    tried: bool = False
 
     @classmethod
     def of(cls, module: nn.Module, purpose: Hashable) -> Spare:
@@ -98,7 +105,7 @@ def look(module: nn.Module) -> Inside | None:
     """
     inside = Inside()
     parts = list(module.modules())
-    tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor is not None]
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
     known = {id(each) for each in (*parts, *tensors)}
     try:
         for part in parts:

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _switches_lock = threading.Lock()
 _random_lock = threading.RLock()
+_deterministic: Any = torch.utils.deterministic
 _inside = 0
 _predicting = threading.local()
 _saved: tuple[Any, ...] = ()
@@ -34,16 +35,18 @@ def pinned() -> Iterator[None]:
 
 @contextmanager
 def predicting() -> Iterator[None]:
-    """Hold the switches, and no gradients. A block inside another of the same thread costs nothing."""
-    if getattr(_predicting, "here", False):
-        yield
-        return
+    """Hold the switches, and no gradients."""
     with pinned(), torch.inference_mode():
         _predicting.here = True
         try:
             yield
         finally:
             _predicting.here = False
+
+
+def is_predicting() -> bool:
+    """Whether this thread is inside `predicting`. To enter it again takes as long as a small module does."""
+    return bool(getattr(_predicting, "here", False))
 
 
 def _enter() -> None:
@@ -100,14 +103,19 @@ def global_randomness(seed: int, device: torch.device) -> Iterator[None]:
 def fill_restored() -> Iterator[None]:
     """Put back afterwards whether torch fills new memory, which it does with NaN while its kernels are deterministic.
 
-    The filling costs some percent of a small network's training. Only for blocks inside `global_randomness`, which
+    The filling costs a small network some percent of its training. Only for blocks inside `global_randomness`, which
     threads enter one at a time.
     """
-    before = torch.utils.deterministic.fill_uninitialized_memory
+    before = _deterministic.fill_uninitialized_memory
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        _deterministic.fill_uninitialized_memory = before
+
+
+def stop_filling() -> None:
+    """Leave new memory as it is, until the end of `fill_restored`."""
+    _deterministic.fill_uninitialized_memory = False
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def weights_of(base: Any) -> Mapping[str, Any]:
     if isinstance(base, TorchModel):
         if not base.__sklearn_is_fitted__():
             raise refusal("it is a TorchModel that is not fitted", "Fit it on public data first")
-        return base._state.weights.state_dict()  # type: ignore[no-any-return]  # noqa: SLF001
+        return base._state.weights.state_dict()  # noqa: SLF001
     if isinstance(base, nn.Module):
         weights: dict[str, Any] = base.state_dict()
         return weights

@@ -29,7 +29,7 @@ class Weights:
         if tensors is not None:
             return tensors
         assert self.module is not None
-        return self.module.state_dict()  # type: ignore[no-any-return]
+        return self.module.state_dict()
 
     def made(self, make: Callable[[Mapping[str, Any]], nn.Module]) -> nn.Module:
         """The module, made now if it is not there yet; threads that meet here make equal ones."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from unlearnkit.learner import Batch
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import AnyArray, Features, FloatArray
+from unlearnkit_xgboost.training import has_edges
 
 if TYPE_CHECKING:
     from xgboost import DMatrix, QuantileDMatrix, XGBModel
@@ -20,13 +21,14 @@ def training_matrix(model: XGBModel, batch: Batch, margin: FloatArray | None, n_
     from xgboost import DMatrix, QuantileDMatrix
 
     facts = _reading(model) | {"label": batch.y, "weight": batch.sample_weight, "base_margin": margin}
-    if model.tree_method not in (None, "auto", "hist"):
+    if not has_edges(model):
         return DMatrix(batch.X, **facts)
+    X = _first(_rows(batch), len(batch.y))
     if n_edges == len(batch.y) and not _vocabularies(batch.X):
-        matrix = QuantileDMatrix(batch.X, max_bin=model.max_bin, **facts)
+        matrix = QuantileDMatrix(X, max_bin=model.max_bin, **facts)
         batch.scratch["edges"] = (n_edges, matrix)
         return matrix
-    return QuantileDMatrix(batch.X, max_bin=model.max_bin, ref=_edges(model, batch, n_edges), **facts)
+    return QuantileDMatrix(X, max_bin=model.max_bin, ref=_edges(model, batch, n_edges), **facts)
 
 
 def carried_margin(state: Model, batch: Batch, missing: float) -> FloatArray:
@@ -43,11 +45,28 @@ def carried_margin(state: Model, batch: Batch, missing: float) -> FloatArray:
     rounds = state.booster.num_boosted_rounds()
     if margin is None or done < rounds:
         margin = state.booster.inplace_predict(
-            batch.X_shard, iteration_range=(done, rounds), predict_type="margin", missing=missing, base_margin=margin
+            _rows(batch), iteration_range=(done, rounds), predict_type="margin", missing=missing, base_margin=margin
         )
     batch.scratch["margin"] = ((shared, n), steps, rounds, margin)
     prefix: FloatArray = margin[: len(batch.y)]
     return prefix
+
+
+def _rows(batch: Batch) -> Features:
+    """The rows of the shard as the numbers that XGBoost makes of them, which it would do anew for every step."""
+    X = batch.X_shard
+    if not isinstance(X, np.ndarray) or X.dtype == np.float32:
+        return X
+    rows: AnyArray | None = batch.scratch.get("rows")
+    if rows is None or len(rows) != len(X):
+        # What is beyond these numbers XGBoost refuses itself.
+        with np.errstate(over="ignore"):
+            rows = batch.scratch["rows"] = X.astype(np.float32)
+    return rows
+
+
+def _first(X: Features, n: int) -> Any:
+    return X.iloc[:n] if hasattr(X, "iloc") else X[:n]
 
 
 def _reading(model: XGBModel) -> dict[str, Any]:
@@ -75,9 +94,8 @@ def _bin(model: XGBModel, batch: Batch, n: int) -> QuantileDMatrix:
     vocabularies = _vocabularies(batch.X)
     weight = None if batch.sample_weight is None else batch.sample_weight[:n]
     if not vocabularies:
-        X = batch.X.iloc[:n] if hasattr(batch.X, "iloc") else batch.X[:n]
-        return QuantileDMatrix(X, max_bin=model.max_bin, weight=weight, **_reading(model))
-    codes = _with_all_categories(batch.X.iloc[:n], vocabularies)
+        return QuantileDMatrix(_first(_rows(batch), n), max_bin=model.max_bin, weight=weight, **_reading(model))
+    codes = _with_all_categories(_first(batch.X, n), vocabularies)
     if weight is not None:
         weight = np.append(weight, np.ones(len(codes) - n))
     types = ["c" if i in vocabularies else "q" for i in range(codes.shape[1])]

@@ -8,25 +8,35 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from sklearn.base import clone
 
-from unlearnkit.learner import Batch, Step
+from unlearnkit.learner import RENEW_EDGES_AT, Batch, Step
 from unlearnkit.typing import AnyArray, BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from xgboost import Booster, DMatrix, XGBModel
 
 HELD_OUT = 0.1
+# Bins until the edges are renewed, where XGBoost's default of 256 stands.
+COARSE = 64
 
 
 def for_step(model: XGBModel, batch: Batch, step: Step) -> XGBModel:
-    """A clone of the model with the seed and the classes of this step, on one thread."""
+    """A clone of the model with the seed, the classes and the number of bins of this step, on one thread."""
     seed = cast("int | None", model.random_state)
     changed: dict[str, Any] = {"n_jobs": 1, "random_state": step.seeded(seed)}
+    # Finding a split goes through all bins, however few the rows: edges that are soon renewed make do with fewer.
+    if model.max_bin is None and has_edges(model) and step.stop < RENEW_EDGES_AT:
+        changed["max_bin"] = COARSE
     if "nthread" in model.get_params():
         changed["nthread"] = 1
     if batch.classes is not None and str(model.objective).startswith("multi:"):
         changed["num_class"] = len(batch.classes)
     native: XGBModel = clone(model).set_params(**changed)
     return native
+
+
+def has_edges(model: XGBModel) -> bool:
+    """Whether the tree method bins rows once, by edges that are taken before."""
+    return model.tree_method in (None, "auto", "hist")
 
 
 def fitted(native: XGBModel, batch: Batch) -> Booster:
