@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from unittest import mock
+
 import numpy as np
 import pytest
+from joblib import parallel_config
+from sklearn.datasets import make_classification
+from sklearn.tree import DecisionTreeClassifier
 
+from unlearnkit import SISAClassifier, serving
 from unlearnkit.aggregation import choose
 from unlearnkit.data import SliceFacts
 from unlearnkit.errors import NoConstituentError
@@ -80,3 +89,91 @@ def test_the_longest_stored_prefix_serves(helpers):
     model.store.replan(set())
     assert opened(steps) is None
     assert opened(()) is None
+
+
+class Reader(Echo):
+    """Reads rows once, and notes by whom and how often it is asked."""
+
+    def __init__(self):
+        self.read, self.held, self.threads = 0, False, []
+
+    @contextmanager
+    def sharing(self, X):
+        self.read, self.held = self.read + 1, True
+        try:
+            yield Rows(X)
+        finally:
+            self.held = False
+
+    def predict(self, state, X):
+        assert self.held
+        assert isinstance(X, Rows), "each constituent gets the rows that were read"
+        self.threads.append(threading.get_ident())
+        return super().predict(state, X.X)
+
+
+@dataclass(frozen=True)
+class Rows:
+    X: np.ndarray
+
+
+def of_reader(*states):
+    whole = step(0, 1, 2)
+    constituents = tuple(None if s is None else Constituent(whole, s, None) for s in states)
+    return Snapshot(Reader(), choose("mean", Echo.capabilities), 3, constituents, None, None)
+
+
+SEVEN = [*np.random.default_rng(0).random((7, 3)), None]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("many", [0, 10**6])
+def test_rows_are_read_once_for_all_constituents(n_jobs, many, monkeypatch):
+    monkeypatch.setattr(serving, "MANY_ROWS", many)
+    asked = of_reader(*SEVEN)
+    assert asked.predict(X, n_jobs).tobytes() == of_reader(*SEVEN).predict(X).tobytes()
+    assert asked.learner.read == 1
+    assert len(asked.learner.threads) == 7
+    assert not asked.learner.held
+
+
+def test_what_is_held_is_let_go_after_an_error():
+    asked = of_reader([0.5, 0.5], [0.2, 0.3, 0.5])
+    with pytest.raises(ValueError, match="broadcast"):
+        asked.predict(X)
+    assert not asked.learner.held
+
+
+def test_few_rows_do_without_other_threads(monkeypatch):
+    monkeypatch.setattr(serving, "POOL_S", 1000)
+    asked = of_reader(*SEVEN)
+    asked.predict(X, n_jobs=2)
+    assert set(asked.learner.threads) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(("setting", "value"), [("MANY_ROWS", 0), ("POOL_S", 0)])
+def test_many_rows_and_slow_constituents_get_other_threads(setting, value, monkeypatch):
+    monkeypatch.setattr(serving, setting, value)
+    asked = of_reader(*SEVEN)
+    asked.predict(X, n_jobs=2)
+    assert threading.get_ident() not in asked.learner.threads
+    alone = of_reader(*SEVEN)
+    alone.predict(X, n_jobs=1)
+    assert set(alone.learner.threads) == {threading.get_ident()}
+
+
+def test_jobs_of_the_surroundings_count():
+    asked = of_reader(*SEVEN)
+    with parallel_config(backend="threading", n_jobs=2), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "MANY_ROWS", 0)
+        asked.predict(X)
+    assert threading.get_ident() not in asked.learner.threads
+
+
+def test_a_learner_that_holds_joblib_to_one_thread_gets_as_many_as_were_asked_for(monkeypatch):
+    monkeypatch.setattr(serving, "MANY_ROWS", 0)
+    features, target = make_classification(60, random_state=0)
+    model = SISAClassifier(DecisionTreeClassifier(), n_shards=4, random_state=0).fit(features, target)
+    with mock.patch.object(serving, "ThreadPoolExecutor", side_effect=serving.ThreadPoolExecutor) as pools:
+        model.set_params(n_jobs=2).predict(features)
+    assert [call.args for call in pools.call_args_list] == [(2,)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -122,7 +122,7 @@ class Snapshot:
 
     def _shared(self, X: Features) -> AbstractContextManager[Any]:
         learner: Any = self.learner
-        kind: Hashable = type(learner)
+        kind: Any = type(learner)
         return learner.sharing(X) if _can_share(kind) else nullcontext(X)
 
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:

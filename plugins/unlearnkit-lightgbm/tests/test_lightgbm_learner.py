@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from unlearnkit.errors import DataTypeError
 from unlearnkit_lightgbm.bins import edges_alone
 from unlearnkit_lightgbm.matrix import encode
-from unlearnkit_lightgbm.settings import GUARD, Settings
+from unlearnkit_lightgbm.settings import COARSE, GUARD, Settings
 
 PLANTED = 12345.678
 
@@ -282,6 +282,14 @@ def test_the_guard_is_for_sliced_log_losses_and_can_be_overridden(drive):
     for own in ({"max_delta_step": 2.0}, {"max_leaf_output": 0}):
         assert drive.wrap(**own).settings.training(part, 2)["lambda_l2"] == 0
     assert drive.wrap("LGBMRegressor").settings.training(part, None)["lambda_l2"] == 0
+
+
+def test_bins_are_coarse_until_they_are_renewed_unless_their_number_is_given(drive):
+    steps = [drive.step_of(r, 5) for r in range(5)]
+    default, own = drive.wrap().settings, drive.wrap(max_bins=99).settings
+    assert [default.binning(step, 0).get("max_bin") for step in steps] == [COARSE, None, None, None, None]
+    assert "max_bin" not in default.binning(drive.step_of(0, 1), 0)
+    assert [own.binning(step, 0)["max_bin"] for step in steps] == [99] * 5
 
 
 def test_a_sure_checkpoint_does_not_make_leaves_explode(drive):

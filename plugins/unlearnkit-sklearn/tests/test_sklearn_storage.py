@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from unlearnkit.errors import CapabilityError, StateError
-from unlearnkit_sklearn import archives
+from unlearnkit_sklearn import archives, trees
 from unlearnkit_sklearn.storage import Storage
 
 LAUNCHED = []
@@ -211,6 +211,19 @@ def test_what_cannot_be_stored_safely_says_so():
     model = FunctionTransformer(abs)
     with pytest.raises(CapabilityError, match="Secret"):
         Storage(model).dump([Secret()])
+
+
+@pytest.mark.parametrize("weight", [1, 2**40, 0.37])
+def test_trees_come_back_with_every_number(weight, flowers):
+    X, y = flowers
+    forest = RandomForestClassifier(5, random_state=0).fit(X, y, sample_weight=np.full(len(y), weight))
+    dump, load = Storage(forest).dump, Storage(forest).load
+    again = trees.unpack_trees(trees.pack_trees(forest.estimators_, dump), load)
+    for one, other in zip(forest.estimators_, again, strict=True):
+        before, after = (tree.tree_.__getstate__() for tree in (one, other))
+        for name in before["nodes"].dtype.names:
+            np.testing.assert_array_equal(before["nodes"][name], after["nodes"][name])
+        np.testing.assert_array_equal(before["values"], after["values"])
 
 
 def test_forest_parts_are_added_and_small(flowers, sisa):

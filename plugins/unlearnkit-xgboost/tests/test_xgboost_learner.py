@@ -17,9 +17,11 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
+from xgboost.core import XGBoostError
 
 from unlearnkit.adapters import resolve
 from unlearnkit.learner import Batch, Step
+from unlearnkit_xgboost.training import COARSE, for_step
 
 N, N_SLICES = 240, 4
 RNG = np.random.default_rng(0)
@@ -274,6 +276,28 @@ def test_each_step_draws_its_own_rows_and_columns(steps_of):
     (first, _), (second, _) = [(step.seeded(3), batch) for batch, step in steps_of(X, BINARY, 2)]
     assert first != second
     assert learner.fingerprint != resolve(XGBClassifier(**SAMPLED).set_params(random_state=4)).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("params", "bins"),
+    [
+        ({}, [COARSE, None, None, None]),
+        ({"max_bin": 99}, [99, 99, 99, 99]),
+        ({"tree_method": "approx"}, [None, None, None, None]),
+    ],
+)
+def test_bins_are_coarse_until_they_are_renewed_unless_their_number_is_given(params, bins, steps_of):
+    native = XGBClassifier(n_estimators=8, **params)
+    assert [for_step(native, batch, step).max_bin for batch, step in steps_of(X, BINARY, 4)] == bins
+
+
+def test_numbers_beyond_single_precision_are_refused_as_by_the_bare_model(train):
+    rows = np.nan_to_num(X)
+    rows[7, 1] = 1e300
+    model = XGBClassifier(**SMALL)
+    for fit in (model.fit, lambda rows, y: train(resolve(model), rows, y, 4)):
+        with pytest.raises(XGBoostError, match="inf"):
+            fit(rows, BINARY)
 
 
 @pytest.mark.parametrize("case", ["binary", "multiclass", "regression", "categories", "sparse", "approx", "exact"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ class XGBoostLearner:
 
     def sharing(self, X: Features) -> AbstractContextManager[Any]:
         """The rows as XGBoost's own matrix, where each booster would else read them anew at a price."""
-        return nullcontext(X) if self.model.booster == "gblinear" else rows.shared(self.model, X)
+        return rows.shared(self.model, X)
 
     def predict(self, state: Model, X: Features) -> FloatArray:
         """Probabilities or votes of shape (n, k), or values, as the native model gives them."""

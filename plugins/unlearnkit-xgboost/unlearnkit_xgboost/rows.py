@@ -20,6 +20,9 @@ def shared(model: XGBModel, X: Features) -> AbstractContextManager[Any]:
 
     Few rows are predicted by one thread, unless the user has asked for more: waking the others takes longer.
     """
+    if model.booster not in (None, "gbtree"):
+        # dart adds up a matrix in another order than rows in their place, and gblinear makes its own.
+        return nullcontext(X)
     if X.shape[0] <= FEW_ROWS:
         return _few(model, X)
     return nullcontext(_matrix(model, X, model.n_jobs) if hasattr(X, "iloc") else X)
