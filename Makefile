@@ -11,7 +11,8 @@ BIN := $(VENV)/bin
 PLUGINS := sklearn lightgbm xgboost torch
 # Brings matplotlib and plotly along, which the demonstration and the benchmarks do not need.
 MORE_PLUGINS := catboost
-BENCHMARKS := isolation.py "isolation.py --store" overhead.py accuracy.py bands.py
+BENCHMARKS := isolation.py "isolation.py --store" paper.py overhead.py predict.py storage.py scale.py ledger_growth.py \
+    accuracy.py bands.py
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
 MORE_PROJECTS := $(MORE_PLUGINS:%=plugins/unlearnkit-%/pyproject.toml)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -48,7 +49,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy unlearnkit $(foreach name,$(PLUGINS) $(MORE_PLUGINS),plugins/unlearnkit-$(name)/unlearnkit_$(name))
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.runtime
+bench: $(VENV)/.bench
 	@set -e; for call in $(BENCHMARKS); do echo "== $$call"; $(BIN)/python benchmarks/$$call $(ARGS); done
 
 clean:
@@ -63,6 +64,10 @@ $(VENV)/.python:
 $(VENV)/.runtime: $(VENV)/.python $(PROJECTS)
 	@echo "Installing unlearnkit, its plugins and four frameworks into $(VENV): some minutes the first time."
 	$(PIP_INSTALL) -e '.[pandas,store]' $(PLUGINS:%=-e plugins/unlearnkit-%)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime $(MORE_PROJECTS)

@@ -327,6 +327,17 @@ def test_images_and_embeddings(drive):
         assert stored == drive(learner, X.copy(), y, 2, classes=np.arange(2), scratch={})[0]
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "uint16", "float16", "float64"])
+def test_numbers_of_any_width_train_like_those_of_the_network(dtype, blobs, drive):
+    X, y, classes = blobs
+    X = np.abs(X).astype(dtype)
+    learner = TorchLearner(small())
+    stored, state = drive(learner, X, y, 2, classes=classes, scratch={})
+    wide, same = drive(learner, X.astype("float32"), y, 2, classes=classes)
+    assert stored == wide
+    assert np.array_equal(learner.predict(state, X), learner.predict(same, X.astype("float32")))
+
+
 def test_weights_count_like_copies(blobs, one_step):
     X, y, classes = blobs
     learner = TorchLearner(

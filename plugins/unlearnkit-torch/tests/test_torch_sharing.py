@@ -27,6 +27,10 @@ MODEL = TorchModel(
 )
 
 
+def switches():
+    return torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.parametrize("n", [1, 50, 91])
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_module_that_writes_into_its_input_spoils_no_rows(drive, blobs, n, dtype):
@@ -45,12 +49,13 @@ def test_switches_are_let_go(drive, blobs):
     X, y, labels = blobs
     learner = TorchLearner(MODEL)
     _, state = drive(learner, X, y, 1, classes=labels)
-    before = torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.are_deterministic_algorithms_enabled()
-    with pytest.raises(KeyError), learner.sharing(X[:1]) as read:
+    before = switches()
+    with learner.sharing(X[:1]) as read:
         learner.predict(state, read)
-        assert torch.is_inference_mode_enabled()
-        raise KeyError
-    after = torch.get_num_threads(), torch.is_inference_mode_enabled(), torch.are_deterministic_algorithms_enabled()
-    assert before == after
+        assert switches() == (1, True, True)
+    assert switches() == before
+    with pytest.raises(RuntimeError), learner.sharing(X[:1]):
+        learner.predict(state, X[:1, :3])
+    assert switches() == before
     assert np.isfinite(learner.predict(state, X[:1])).all()
-    assert not torch.is_inference_mode_enabled()
+    assert switches() == before

@@ -24,7 +24,7 @@ from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
-from unlearnkit_torch.names import INPUT_DTYPES, dtype_name, output_of, plain
+from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
 from unlearnkit_torch.rules import check
 from unlearnkit_torch.runtime import derive, global_randomness, is_predicting, pinned, predicting
 from unlearnkit_torch.weights import Layout, Weights, layout
@@ -152,7 +152,12 @@ class TorchLearner:
         length = budget.advance(step, self.model.epochs)
         seeded = derive(step.seeded(self.model.random_state), "order")
         order = torch.Generator(device="cpu").manual_seed(seeded)
-        rows = Rows(self._features(batch), losses.targets(self.model, batch), losses.weights(self.model, batch))
+        rows = Rows(
+            X=self._features(batch),
+            y=losses.targets(self.model, batch),
+            weight=losses.weights(self.model, batch),
+            dtype=self._input_dtype(),
+        )
         trainer.run(rows, work, self._ticks(position, length, work.total), order)
         if work.total == 0 and self.model.scheduler_step != "batch":
             _tick_without_batches(trainer, budget.missed_ticks(position, length, construct.ticks_per_epoch(self.model)))
@@ -164,7 +169,7 @@ class TorchLearner:
         return budget.ticks(position, length, construct.ticks_per_epoch(self.model), batches)
 
     def _features(self, batch: Batch) -> Tensor:
-        """The rows of the whole shard on the device, converted once per build; batches index only the first ones."""
+        """The rows of the whole shard on the device, once per build; batches index only the first ones."""
         key = "unlearnkit_torch.X"
         if key not in batch.scratch:
             batch.scratch[key] = self._tensor(batch.X_shard)
@@ -175,7 +180,10 @@ class TorchLearner:
         with warnings.catch_warnings():
             # Rows may be mapped read-only: torch warns of writing to them, and nothing here does.
             warnings.filterwarnings("ignore", message=".*not writable.*")
-            return torch.as_tensor(X).to(device=self.model.device, dtype=self._input_dtype())
+            rows = torch.as_tensor(X)
+        # A batch of narrow numbers is read and converted faster than one of wide numbers is read.
+        narrow = rows.dtype in NARROW and rows.element_size() < self._input_dtype().itemsize
+        return rows.to(device=self.model.device, dtype=rows.dtype if narrow else self._input_dtype())
 
     def _input_dtype(self) -> torch.dtype:
         return INPUT_DTYPES[self.model.input_dtype or self.model.dtype]

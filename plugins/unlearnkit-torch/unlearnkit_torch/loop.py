@@ -22,16 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Features, targets and weights (None: all 1) on the device; only the first rows of X may be the batch's."""
+    """Features, targets and weights (None: all 1) on the device; only the first rows of X may be the batch's.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        What X becomes, batch by batch where it is narrower.
+    """
 
     X: Tensor
     y: Tensor
     weight: Tensor | None
+    dtype: torch.dtype
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The rows of an index, as new tensors."""
         weight = None if self.weight is None else self.weight.index_select(0, index)
-        return self.X.index_select(0, index), self.y.index_select(0, index), weight
+        return self.X.index_select(0, index).to(self.dtype), self.y.index_select(0, index), weight
 
 
 @dataclass(slots=True)

@@ -54,6 +54,8 @@ SCHEDULERS: dict[str, type[torch.optim.lr_scheduler.LRScheduler]] = {
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 INPUT_DTYPES = {**DTYPES, "int64": torch.int64, "int32": torch.int32, "uint8": torch.uint8, "bool": torch.bool}
+NARROW = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.float16, torch.float32)
+"""From which torch can gather rows on every device."""
 
 
 def known(value: Any, table: Mapping[str, Any], parameter: str) -> Any:
