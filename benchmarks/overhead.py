@@ -34,21 +34,22 @@ FIXED = {"deterministic": True, "force_row_wise": True, "n_jobs": 1, "verbose": 
 
 def main() -> None:
     options = arguments(__doc__)
-    trees = 2_000 if options.quick else 200_000
+    n, trees = (2_000, 10) if options.quick else (200_000, 100)
+    boosters = {
+        "LightGBM": lgb.LGBMClassifier(n_estimators=trees, **FIXED),
+        "XGBoost": xgb.XGBClassifier(n_estimators=trees, n_jobs=1),
+    }
     rows = [
-        *tree_rows("LightGBM", lgb.LGBMClassifier(n_estimators=100, **FIXED), trees, options.repeat),
-        *tree_rows("XGBoost", xgb.XGBClassifier(n_estimators=100, n_jobs=1), trees, options.repeat),
-        *tree_rows("RandomForest", RandomForestClassifier(10, n_jobs=1), trees // 2, options.repeat),
+        *tree_rows("LightGBM", boosters["LightGBM"], n, options.repeat),
+        *tree_rows("XGBoost", boosters["XGBoost"], n, options.repeat),
+        *tree_rows("RandomForest", RandomForestClassifier(10, n_jobs=1), n // 2, options.repeat),
         *torch_rows(4_000 if options.quick else 250_000, options.repeat),
-        slicing_row("LightGBM", lgb.LGBMClassifier(n_estimators=100, **FIXED), 0.95, trees, options.repeat),
-        slicing_row("XGBoost", xgb.XGBClassifier(n_estimators=100, n_jobs=1), 1.0, trees, options.repeat),
+        slicing_row("LightGBM", boosters["LightGBM"], 0.95, n, options.repeat),
+        slicing_row("XGBoost", boosters["XGBoost"], 1.0, n, options.repeat),
     ]
     if options.data is not None:
         adult = one_hot_adult(Path(options.data), 2_000 if options.quick else None)
-        rows += [
-            accuracy_row("LightGBM", lgb.LGBMClassifier(n_estimators=100, **FIXED), adult),
-            accuracy_row("XGBoost", xgb.XGBClassifier(n_estimators=100, n_jobs=1), adult),
-        ]
+        rows += [accuracy_row(name, model, adult) for name, model in boosters.items()]
     report("overhead: over the bare framework calls", rows, ok=all(row["ok"] for row in rows))
 
 

@@ -56,3 +56,73 @@ def test_training_leaves_the_limits_as_they_were(helpers, n_jobs):
     model = helpers.build(n_shards=12, n_jobs=n_jobs).fit(X, y, ids=ids)
     model.forget(ids[:9])
     assert blas_threads() == before
+
+
+def inside_another_thread():
+    """What BLAS is held to in a thread of its own."""
+    seen = []
+
+    def look():
+        with one_thread():
+            seen.append(blas_threads())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+def test_one_thread_does_not_keep_others_from_it():
+    before = blas_threads()
+    with one_thread():
+        pass
+    assert inside_another_thread() == {1}
+    assert blas_threads() == before
+
+
+def test_whoever_has_set_it_before():
+    before = blas_threads()
+    limits = threadpool_limits(2)
+    assert inside_another_thread() == {1}
+    assert blas_threads() == {2}
+    limits.restore_original_limits()
+    assert blas_threads() == before
+
+
+def test_the_first_may_leave_first():
+    before = blas_threads()
+    entered, left, seen = threading.Event(), threading.Event(), []
+
+    def first():
+        with one_thread():
+            entered.set()
+            left.wait(60)
+
+    def second():
+        with one_thread():
+            left.set()
+            thread.join()
+            seen.append(blas_threads())
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert entered.wait(60)
+    other = threading.Thread(target=second)
+    other.start()
+    other.join()
+    assert seen == [{1}]
+    assert blas_threads() == before
+
+
+def openmp_threads():
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+
+
+def test_openmp_is_held_to_one_thread_and_let_go():
+    import sklearn.ensemble  # noqa: F401 - loads OpenMP
+
+    before = openmp_threads()
+    assert before == {2}
+    with one_thread(), one_thread():
+        assert openmp_threads() == {1}
+    assert openmp_threads() == before

@@ -18,6 +18,8 @@ LONG = np.zeros((6_000, 3))
 GAPPED, LONG_GAPPED, INFINITE = ROWS.copy(), LONG.copy(), ROWS.copy()
 GAPPED[1, 1] = LONG_GAPPED[7, 2] = np.nan
 INFINITE[2, 0] = -np.inf
+LONG_INFINITE = np.full((6_000, 3), np.inf)
+LONG_INFINITE[::2] = -np.inf
 BOTH = GAPPED.copy()
 BOTH[0] = np.inf, -np.inf, 0
 
@@ -42,6 +44,7 @@ NOT_READY = [
     sp.csr_matrix(ROWS),
     pd.DataFrame(ROWS),
     INFINITE,
+    LONG_INFINITE,
     BOTH,
 ]
 
@@ -78,6 +81,6 @@ def test_many_rows_with_gaps_are_left_to_the_checks():
 
 
 def test_a_sum_beyond_all_bounds_is_left_to_the_checks():
-    large = np.full((2, 3), np.finfo("f8").max)
+    large = np.full((6_000, 3), np.finfo("f8").max)
     assert not is_ready(large, (3,), large.dtype, nan=False)
     assert as_declared(large, COMPLETE, "toy", large.dtype, exact=False) is large

@@ -12,8 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
 _users = 0
-_blas: Any = None
-_libraries: ThreadpoolController | None = None
+_blas: list[tuple[Any, int]] = []
+_libraries: tuple[Any, ...] = ()
 _modules = 0
 
 
@@ -26,34 +26,68 @@ def one_thread() -> Iterator[None]:
     """
     _enter()
     try:
-        with _controller().limit(limits=1, user_api="openmp"):
+        openmp = _limited("openmp")
+        try:
             yield
+        finally:
+            _restore(openmp)
     finally:
         _leave()
 
 
-def _controller() -> ThreadpoolController:
-    """The libraries in this process, looked for again only when something was imported since: looking takes a while."""
-    global _libraries, _modules  # noqa: PLW0603
-    found = _libraries
-    if found is None or _modules != len(sys.modules):
-        _modules = len(sys.modules)
-        found = _libraries = ThreadpoolController()
-    return found
-
-
 def _enter() -> None:
-    global _users, _blas  # noqa: PLW0603
+    global _users  # noqa: PLW0603
     with _lock:
         _users += 1
-        if _users == 1:
-            _blas = _controller().limit(limits=1, user_api="blas")
+        _blas.extend(_limited("blas"))
 
 
 def _leave() -> None:
-    global _users, _blas  # noqa: PLW0603
+    global _users  # noqa: PLW0603
     with _lock:
         _users -= 1
-        if _users == 0 and _blas is not None:
-            _blas.restore_original_limits()
-            _blas = None
+        if _users == 0:
+            _restore(_blas)
+            _blas.clear()
+
+
+def _limited(user_api: str) -> list[tuple[Any, int]]:
+    """Hold the libraries of a kind to one thread; those that had more, and how many.
+
+    Not by ``threadpool_limits``, which describes every library in full: longer than it takes to predict a row.
+    """
+    counts = [(library, library.get_num_threads()) for library in _loaded() if library.user_api == user_api]
+    several = [(library, count) for library, count in counts if count is not None and count > 1]
+    for library, _ in several:
+        _set(library, 1)
+    return several
+
+
+def _restore(before: list[tuple[Any, int]]) -> None:
+    for library, count in reversed(before):
+        _set(library, count)
+
+
+def _set(library: Any, count: int) -> None:
+    """Set the number of threads, whichever thread has set it before.
+
+    threadpoolctl lets one thread at a time set that of OpenBLAS, and does nothing, and says nothing, for the others
+    until that one lets go or ends.
+    """
+    let_go = getattr(library, "clear_controlling_thread", None)
+    if let_go is None:
+        library.set_num_threads(count)
+        return
+    let_go(force=True)
+    library.set_num_threads(count)
+    let_go(force=True)
+
+
+def _loaded() -> tuple[Any, ...]:
+    """The libraries in this process, looked for again only when something was imported since: looking takes a while."""
+    global _libraries, _modules  # noqa: PLW0603
+    modules = len(sys.modules)
+    if modules != _modules:
+        _libraries = tuple(ThreadpoolController().lib_controllers)
+        _modules = modules
+    return _libraries

@@ -85,10 +85,11 @@ def is_ready(X: Any, shape: tuple[int, ...], declared: np.dtype[Any], *, nan: bo
         return False
     if X.size == 0 or not X.flags.c_contiguous:
         return False
+    if X.size <= _FEW_VALUES:
+        return bool(np.isfinite(X).all()) or (nan and not np.isinf(X).any())
     # One value that is not finite makes the sum so; a sum that is not finite may be of finite values.
     with np.errstate(all="ignore"):
-        finite = bool(np.isfinite(X.sum()))
-    return finite or (nan and X.size <= _FEW_VALUES and not np.isinf(X).any())
+        return bool(np.isfinite(X.sum()))
 
 
 def as_declared(X: Any, capabilities: Capabilities, name: str, declared: np.dtype[Any], *, exact: bool) -> Any:

@@ -36,7 +36,7 @@ def sequential() -> Iterator[None]:
     """One thread for BLAS, OpenMP and joblib: their number changes the last bits of float32 products and sums."""
     from joblib import parallel_config
 
-    if getattr(_held, "here", False):
+    if is_sequential():
         yield
         return
     with parallel_config(backend="sequential"), one_thread():
@@ -45,6 +45,11 @@ def sequential() -> Iterator[None]:
             yield
         finally:
             _held.here = False
+
+
+def is_sequential() -> bool:
+    """Whether this thread is inside `sequential`."""
+    return bool(getattr(_held, "here", False))
 
 
 class SklearnLearner:
@@ -97,6 +102,8 @@ class SklearnLearner:
 
     def predict(self, state: Any, X: Features) -> FloatArray:
         """Probabilities, one-hot votes, or values."""
+        if is_sequential():
+            return self.answer(state, X)
         with sequential():
             return self.answer(state, X)
 
