@@ -42,7 +42,7 @@ def main() -> None:
     rows = [
         *tree_rows("LightGBM", boosters["LightGBM"], n, options.repeat),
         *tree_rows("XGBoost", boosters["XGBoost"], n, options.repeat),
-        *tree_rows("RandomForest", RandomForestClassifier(10, n_jobs=1), n // 2, options.repeat),
+        *tree_rows("RandomForest", RandomForestClassifier(trees, n_jobs=1), n // 4, options.repeat),
         *torch_rows(4_000 if options.quick else 250_000, options.repeat),
         slicing_row("LightGBM", boosters["LightGBM"], 0.95, n, options.repeat),
         slicing_row("XGBoost", boosters["XGBoost"], 1.0, n, options.repeat),

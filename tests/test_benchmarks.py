@@ -64,6 +64,17 @@ def test_ledger_growth_compares_a_long_past_with_none():
     assert all(row["empty (ms)"] > 0 and row["full (ms)"] > 0 for row in found["rows"])
 
 
+def test_scale_measures_each_size():
+    pytest.importorskip("lightgbm")
+    found = last_line("scale.py")
+    figures = {(row["what"], row["rows"]): row["median"] for row in found["rows"]}
+
+    assert all(value > 0 for value in figures.values())
+    for what in ("fit, per row (us)", "peak memory of fit / data", "isolate one id (ms)", "repair (ms)"):
+        assert {n for name, n in figures if name == what} == {4_000, 8_000}
+    assert {row["goal"] for row in found["rows"]} == {1.2, 1.5, 4.0, 1e6, 1.05, None}
+
+
 def test_formula_of_uniform_cells(bands):
     for case in ((1, 1, 1), (20, 50, 8), (7, 3, 39)):
         assert math.isclose(bands.share(*bands.uniform(*case[:2]), case[2]), bands.published(*case), rel_tol=1e-12)

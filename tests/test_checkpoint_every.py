@@ -138,6 +138,7 @@ def test_it_is_carried_by_pinned_pickles_and_stores(remember, data, tmp_path):
     clf = SISAClassifier(remember(), **options, store=tmp_path / "a").fit(X, y, ids=ids)
     assert clf.pinned().checkpoint_every == 3
     again = load(tmp_path / "a", estimator=remember())
+    assert again.pinned().checkpoint_every == 3
     clf.forget(int(ids[0]))
     assert again.model_digest_ == clf.model_digest_ == clf.pinned().fit(X[1:], y[1:], ids=ids[1:]).model_digest_
     assert pickle.loads(pickle.dumps(again)).model_digest_ == clf.model_digest_

@@ -234,8 +234,9 @@ class _Joined:
         for name in ("X", "y", "weight", "slice", "home", "rid", "content", "u", "handle"):
             part = getattr(cell, name)
             if isinstance(part, np.ndarray):
-                whole = self.found.setdefault(name, np.empty((self._n, *part.shape[1:]), part.dtype.newbyteorder("=")))
-                whole[self._filled : stop] = part
+                if name not in self.found:
+                    self.found[name] = np.empty((self._n, *part.shape[1:]), part.dtype.newbyteorder("="))
+                self.found[name][self._filled : stop] = part
             else:
                 self.found[name] = None
         self._filled = stop

@@ -153,6 +153,12 @@ class ShardRecords:
         keep = np.flatnonzero(~rows)
         return self.take(keep, int((keep < self.n_active).sum()))
 
+    def to_train(self) -> ShardRecords:
+        """The records as far as training looks at them: without what finds, sorts and checks them."""
+        none = np.empty((len(self), 0), dtype=np.uint8)
+        small: Any = np.zeros(len(self), dtype=np.int8)
+        return replace(self, rid=none, content=none, handle=None, slice=small, home=small)
+
     def take(self, rows: IntArray, n_active: int, *, normalise: bool = False) -> ShardRecords:
         """These rows in this order, copied, and normalised for the first time if so asked."""
         return replace(

@@ -254,6 +254,7 @@ def _unopened(settings: Mapping[str, Any], estimator: Any, store: Any) -> SISACl
         adapter=remembered["adapter"],
         store=store,
         data=settings.get("data", STORED),
+        checkpoint_every=settings["context"].get("checkpoint_every", 1),
         when_isolated=settings["when_isolated"],
         random_state=settings["random_state"],
     )

@@ -118,8 +118,11 @@ class StoredRecords:
         return join_cells(map(self._read, cells), self._schema, sum(cell.n_records for cell in cells))
 
     def ready(self, shard: int) -> Callable[[], ShardRecords]:
-        """The records of one shard, which the call gives whatever is purged meanwhile."""
-        found = self.shard(shard)
+        """The records of one shard to train on, which the call gives whatever is purged meanwhile."""
+        cells = self._of(shard)
+        n = sum(cell.n_records for cell in cells)
+        # What is not trained on is almost as much as the rows.
+        found = join_cells((self._read(cell).to_train() for cell in cells), self._schema, n)
         return lambda: found
 
     def rows(self, shard: int) -> ShardRecords:

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
@@ -180,10 +180,20 @@ def test_trees_that_point_outside_are_refused(field, value, fitted, flowers, sis
                 storage.load(tampered(data, name, npy(nodes)))
     learner = sisa.learner(RandomForestClassifier(3))
     parts = sisa.build(learner, sisa.rows(*flowers))[0]
-    column = np.load(io.BytesIO(archives.unpack(parts["members-0"])[f"{field}.npy"])).copy()
+    column = np.load(io.BytesIO(archives.unpack(parts["members-0"])[f"{field}.npy"])).astype(np.int64)
     column[0] = value
     with pytest.raises(StateError, match="holds a tree"):
         learner.load({**parts, "members-0": tampered(parts["members-0"], f"{field}.npy", npy(column))})
+
+
+@pytest.mark.parametrize("shape", [(), (-1,), (1, -1), (1, 1, -1), (-1, 1, 1)])
+def test_values_of_another_shape_are_refused(shape, flowers, sisa):
+    learner = sisa.learner(RandomForestClassifier(3))
+    parts = sisa.build(learner, sisa.rows(*flowers))[0]
+    values = np.load(io.BytesIO(archives.unpack(parts["members-0"])["values.npy"]))
+    wrong = values.reshape(shape) if shape else values[0, 0, 0]
+    with pytest.raises(StateError, match="holds"):
+        learner.load({**parts, "members-0": tampered(parts["members-0"], "values.npy", npy(wrong))})
 
 
 def test_histogram_trees_that_point_outside_are_refused(flowers):
@@ -214,9 +224,10 @@ def test_what_cannot_be_stored_safely_says_so():
 
 
 @pytest.mark.parametrize("weight", [1, 2**40, 0.37])
-def test_trees_come_back_with_every_number(weight, flowers):
+@pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor])
+def test_trees_come_back_with_every_number(kind, weight, flowers):
     X, y = flowers
-    forest = RandomForestClassifier(5, random_state=0).fit(X, y, sample_weight=np.full(len(y), weight))
+    forest = kind(5, random_state=0).fit(X, y, sample_weight=np.full(len(y), weight))
     dump, load = Storage(forest).dump, Storage(forest).load
     again = trees.unpack_trees(trees.pack_trees(forest.estimators_, dump), load)
     for one, other in zip(forest.estimators_, again, strict=True):

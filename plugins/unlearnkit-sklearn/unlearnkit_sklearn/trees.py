@@ -13,7 +13,7 @@ from unlearnkit.typing import AnyArray
 from unlearnkit_sklearn import archives
 
 LEAF = -1
-MOST = 2**31
+INTEGERS = (np.int8, np.int16, np.int32)
 # What one tree of a forest has of its own, next to the nodes; the rest is the same in all of them.
 OWN = ("random_state", "tree_")
 
@@ -39,7 +39,7 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
     }
     columns = {f"{name}.npy": pack_array(_narrow(name, nodes[name])) for name in nodes.dtype.names or ()}
     counts = np.asarray([len(state["nodes"]) for state in states], dtype=np.int64)
-    values = np.concatenate([state["values"] for state in states])
+    values = _shares(np.concatenate([state["values"] for state in states]), nodes["weighted_n_node_samples"])
     common = dump(_common(estimators[0]))
     arrays = {"counts.npy": pack_array(counts), "values.npy": pack_array(values)}
     return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns)
@@ -48,10 +48,20 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
 def _narrow(name: str, column: AnyArray) -> AnyArray:
     """A column in the smallest kind of integers that holds it: most of what compression would cost is saved."""
     counts = name == "weighted_n_node_samples" and np.array_equal(column, np.rint(column))
-    if column.dtype.kind != "i" and not (counts and column.max() < MOST):
-        return column
-    smallest = np.result_type(*map(np.min_scalar_type, (-1, int(column.min()), int(column.max()))))
-    return column.astype(smallest)
+    return _integers(column) if column.dtype.kind == "i" or counts else column
+
+
+def _shares(values: AnyArray, weights: AnyArray) -> AnyArray:
+    """The values as counts, where they are counts divided by the weights of the nodes, to the last bit."""
+    with np.errstate(all="ignore"):
+        counts = np.rint(values * weights[:, None, None])
+        return _integers(counts) if np.array_equal(counts / weights[:, None, None], values) else values
+
+
+def _integers(column: AnyArray) -> AnyArray:
+    low, high = column.min(), column.max()
+    kinds = [kind for kind in INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
+    return column.astype(kinds[0]) if kinds else column
 
 
 def _plain_seed(seed: Any) -> int | None:
@@ -93,9 +103,10 @@ def _array(content: bytes) -> AnyArray:
 def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
     from sklearn.tree import BaseDecisionTree
 
-    counts, values = arrays["counts.npy"], arrays["values.npy"]
+    counts = arrays["counts.npy"]
     n_features, n_classes, n_outputs = meta["shape"]
     nodes = _nodes(arrays)
+    values = _values(arrays["values.npy"], nodes)
     if counts.sum() != len(nodes):
         raise archives.broken("holds trees whose sizes do not add up")
     check_nodes(nodes, counts, n_features)
@@ -117,6 +128,14 @@ def _nodes(arrays: Mapping[str, AnyArray]) -> AnyArray:
             raise archives.broken(f"holds trees with a column {name} of another length")
         nodes[name] = column
     return nodes
+
+
+def _values(stored: AnyArray, nodes: AnyArray) -> AnyArray:
+    if stored.dtype.kind != "i" or stored.ndim != 3 or len(stored) != len(nodes):  # noqa: PLR2004
+        return stored
+    with np.errstate(all="ignore"):
+        values: AnyArray = stored / nodes["weighted_n_node_samples"][:, None, None]
+        return values
 
 
 def _tree(shape: Any, depth: int, nodes: AnyArray, values: AnyArray) -> Any:

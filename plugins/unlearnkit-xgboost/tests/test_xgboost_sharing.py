@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from xgboost import DMatrix, XGBClassifier, XGBRegressor
+from xgboost import XGBClassifier, XGBRegressor
 
 from unlearnkit import wrap
 from unlearnkit_xgboost import rows
@@ -74,7 +74,7 @@ def test_frames_with_categories():
     frame.loc[::9, "c"] = None
     learner, states = states_of(XGBClassifier(**SMALL, enable_categorical=True), frame, CODES)
     with learner.sharing(frame) as read:
-        assert isinstance(read, DMatrix)
+        assert isinstance(read, rows.Matrix)
     assert_alike(learner, states, frame)
 
 
@@ -85,5 +85,5 @@ def test_many_rows_are_not_copied_but_of_a_frame(monkeypatch):
         assert read is X
     frame = pd.DataFrame(X, columns=list("abcde"))
     with learner.sharing(frame) as read:
-        assert isinstance(read, DMatrix)
+        assert isinstance(read, rows.Matrix)
     assert_alike(learner, states, X)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.threads import one_thread
 from unlearnkit.typing import Features, FloatArray
 
 if TYPE_CHECKING:
-    from xgboost import Booster, XGBModel
+    from xgboost import Booster, DMatrix, XGBModel
 
 FEW_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Rows as XGBoost's own matrix."""
+
+    native: DMatrix
 
 
 def shared(model: XGBModel, X: Features) -> AbstractContextManager[Any]:
@@ -39,7 +47,7 @@ def _matrix(model: XGBModel, X: Features, nthread: int | None) -> Any:
     from xgboost.core import XGBoostError
 
     try:
-        return DMatrix(X, missing=model.missing, enable_categorical=True, nthread=nthread)
+        return Matrix(DMatrix(X, missing=model.missing, enable_categorical=True, nthread=nthread))
     except XGBoostError:
         # Of values beyond float32 it makes no matrix; boosters read them all the same, or say themselves what is wrong.
         return X
@@ -47,11 +55,9 @@ def _matrix(model: XGBModel, X: Features, nthread: int | None) -> Any:
 
 def output(booster: Booster, rows: Any, missing: float, *, margin: bool) -> FloatArray:
     """What the booster says of rows that are shared, or of features as they came; the bits are the same."""
-    from xgboost import DMatrix
-
     found: FloatArray
-    if isinstance(rows, DMatrix):
-        found = booster.predict(rows, output_margin=margin)
+    if isinstance(rows, Matrix):
+        found = booster.predict(rows.native, output_margin=margin)
     else:
         found = booster.inplace_predict(rows, predict_type="margin" if margin else "value", missing=missing)
     return found
