@@ -19,10 +19,14 @@ class BayesLearner(SklearnLearner):
         """Add the rows of the new slice to the counts."""
         model = self.prepared(batch, step) if state is None else copy.deepcopy(state)
         with sequential():
-            self._add(model, batch)
+            self._add(model, batch, whole=state is None and step.whole)
         return model
 
-    def _add(self, model: Any, batch: Batch) -> None:
+    def _add(self, model: Any, batch: Batch, *, whole: bool) -> None:
+        if whole:
+            # As the bare model: the products of `partial_fit` are laid out otherwise, and may round otherwise.
+            model.fit(batch.X, batch.y, **weights_of(batch))
+            return
         new = slice(batch.n_old, None)
         model.partial_fit(batch.X[new], batch.y[new], classes=codes_of_batch(batch), **weights_of(batch, batch.n_old))
 
@@ -34,9 +38,9 @@ class GaussianLearner(BayesLearner):
     variances in ``var_`` and the smoothing beside them, in ``epsilon_``; they are added to predict.
     """
 
-    def _add(self, model: Any, batch: Batch) -> None:
+    def _add(self, model: Any, batch: Batch, *, whole: bool) -> None:
         model.set_params(var_smoothing=0.0)
-        super()._add(model, batch)
+        super()._add(model, batch, whole=whole)
         model.epsilon_ = self.model.var_smoothing * np.var(batch.X, axis=0).max()
 
     def answer(self, model: Any, X: Features) -> FloatArray:
