@@ -12,7 +12,7 @@ PLUGINS := sklearn lightgbm xgboost torch
 # Brings matplotlib and plotly along, which the demonstration and the benchmarks do not need.
 MORE_PLUGINS := catboost
 BENCHMARKS := isolation.py "isolation.py --store" paper.py overhead.py predict.py storage.py scale.py ledger_growth.py \
-    accuracy.py bands.py
+    accuracy.py bands.py planner.py
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
 MORE_PROJECTS := $(MORE_PLUGINS:%=plugins/unlearnkit-%/pyproject.toml)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -23,7 +23,7 @@ export UNLEARNKIT_DATA ?= $(abspath ../shared/data)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash lint bench clean
+.PHONY: help demo test test-crash lint bench docs clean
 
 help:
 	@echo "make demo        forgetting shown on real data, in all four frameworks"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-crash  a store whose process is killed, or whose disk fails, at every durable operation"
 	@echo "make lint        style, types, and who imports whom"
 	@echo "make bench       the benchmarks"
+	@echo "make docs        the documentation as a site, in build/site"
 	@echo "make clean       remove .venv and all caches"
 
 demo: $(VENV)/.runtime
@@ -52,8 +53,13 @@ lint: $(VENV)/.lint
 bench: $(VENV)/.bench
 	@set -e; for call in $(BENCHMARKS); do echo "== $$call"; $(BIN)/python benchmarks/$$call $(ARGS); done
 
+docs: $(VENV)/.docs
+	$(BIN)/python docs/tools/pages.py build/pages
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python docs/tools/links.py build/site
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build/pages build/site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -68,6 +74,10 @@ $(VENV)/.runtime: $(VENV)/.python $(PROJECTS)
 
 $(VENV)/.bench: $(VENV)/.runtime
 	$(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.runtime
+	$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime $(MORE_PROJECTS)

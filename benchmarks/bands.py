@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from common import arguments, report
 
+from unlearnkit.costs import batch_share as published
 from unlearnkit.partition import BandedPartition, HashPartition
 
 PRIOR = {3e-6: 0.7717, 6e-6: 0.1282, 3e-5: 0.1001}
@@ -83,14 +84,6 @@ def share(sizes: np.ndarray, hits: np.ndarray, requests: int) -> float:
 
 def step_costs(sizes: np.ndarray) -> np.ndarray:
     return np.cumsum(sizes, axis=1) * 2 / (sizes.shape[1] + 1)
-
-
-def published(n_shards: int, n_slices: int, requests: int) -> float:
-    """The same for uniform cells, written as an expectation over the lowest slice that is hit in a shard."""
-    s, r_max = n_shards, n_slices
-    reached = [(1 - (r - 1) / (s * r_max)) ** requests for r in range(1, r_max + 2)]
-    whole = r_max * (r_max + 1) / 2
-    return sum((reached[r - 1] - reached[r]) * (whole - r * (r - 1) / 2) / whole for r in range(1, r_max + 1))
 
 
 Cells = tuple[np.ndarray, np.ndarray]

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.tree import DecisionTreeClassifier
 
 from unlearnkit.adapters import ABILITIES, Adapter, Plugins
@@ -267,6 +267,13 @@ def test_a_missing_plugin_names_what_to_install(load, module, home):
     for model in (fake(module)(), fake("mine", "Mine", fake(module))()):
         with pytest.raises(MissingPluginError, match=rf"pip install 'unlearnkit\[{home}\]'"):
             load(sklearn=[SKLEARN]).resolve(model)
+
+
+def test_a_plugin_of_a_framework_does_without_that_of_scikit_learn(load):
+    base = fake("lightgbm.sklearn", "Base", BaseEstimator)
+    booster = fake("lightgbm.sklearn", "Classifier", ClassifierMixin, base)
+    plugins = load(lightgbm=[adapter("lightgbm", "lightgbm.sklearn:Base")])
+    assert plugins.resolve(booster()).made_by == "lightgbm"
 
 
 def test_a_broken_first_party_plugin_says_why(load):

@@ -75,6 +75,16 @@ def test_scale_measures_each_size():
     assert {row["goal"] for row in found["rows"]} == {1.2, 1.5, 4.0, 1e6, 1.05, None}
 
 
+def test_planner_compares_what_it_expects_with_what_is_measured():
+    for framework in ("lightgbm", "torch"):
+        pytest.importorskip(framework)
+    found = last_line("planner.py", "--repeat", "1")
+
+    assert {row["model"] for row in found["rows"]} == {"LightGBM", "torch MLP"}
+    assert all(row["expected (ms)"] > 0 and row["measured (ms)"] > 0 for row in found["rows"])
+    assert all(row["steps"] == 1 for row in found["rows"] if (row["R"], row["K"]) == (1, 1))
+
+
 def test_formula_of_uniform_cells(bands):
     for case in ((1, 1, 1), (20, 50, 8), (7, 3, 39)):
         assert math.isclose(bands.share(*bands.uniform(*case[:2]), case[2]), bands.published(*case), rel_tol=1e-12)

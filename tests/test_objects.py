@@ -18,6 +18,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 from sklearn.linear_model import SGDClassifier
 from typer.testing import CliRunner
 
@@ -248,8 +249,10 @@ def test_results_come_in_order_and_no_more_is_read_than_is_under_way():
     thread = threading.Thread(target=lambda: found.extend(objects._each(call, items())))
     thread.start()
     end = time.monotonic() + PATIENCE_S
-    while len(running) < CONCURRENT and time.monotonic() < end:
+    while (len(running) < CONCURRENT or len(taken) <= CONCURRENT) and time.monotonic() < end:
         time.sleep(0.01)
+    # Whoever read on would have done so by now.
+    time.sleep(0.05)
     ahead = len(taken)
     gate.set()
     thread.join()
@@ -619,6 +622,7 @@ import os, sys, threading
 import numpy as np
 from unlearnkit import SISAClassifier, Store
 from unlearnkit.objects import ObjectBlobs
+from joblib.externals.loky import get_reusable_executor
 from sklearn.linear_model import SGDClassifier
 
 folder, blobs, rows, dies = sys.argv[1:]
@@ -672,6 +676,8 @@ def test_a_service_that_fails_in_a_purge_leaves_the_request_open(bucket, tmp_pat
 
 def test_workers_in_other_processes_put_their_states_there(bucket, tmp_path):
     X, y, ids = records()
+    # Workers that an earlier test has left know nothing of the credentials of this one.
+    get_reusable_executor().shutdown(wait=True)
     with joblib.parallel_config("loky"):
         clf = model(apart(bucket, tmp_path), n_jobs=2).fit(X, y, ids=ids)
     assert clf.model_digest_ == model(None).fit(X, y, ids=ids).model_digest_

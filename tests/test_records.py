@@ -190,6 +190,19 @@ def test_facts_and_targets_are_those_of_the_rows(records, case):
         assert weight is None or (weight > 0).all()
 
 
+def test_facts_taken_over_are_those_of_what_is_left(records, case):
+    _, schema = case
+    for shard in ALL:
+        records.facts(shard)
+    where = everything(records)
+    left = records
+    for address in list(where)[::9]:
+        left, _ = left.without([address], ALL)
+        for shard in ALL:
+            rows = left.shard(shard)
+            assert left.facts(shard) == rows.facts(SLICES, classification=schema.classes is not None)
+
+
 def test_addresses_are_found_where_they_are_and_nowhere_else(records):
     where = everything(records)
     own = [address for address, shard in where.items() if shard == 1]

@@ -60,6 +60,33 @@ def views(ledger):
     return (*found, ledger.requests(), ledger.tombstones(), ledger.statements(), ledger.notes())
 
 
+def test_two_that_change_one_plan_in_turn_know_what_the_other_did(path, ledger):
+    draw = random.Random(0)
+    plan = set()
+    with closing(SqlLedger(path)) as other:
+        for turn in range(40):
+            first, second = draw.sample([ledger, other], 2)
+            before, plan = plan, {digest(str(draw.randrange(20))) for _ in range(8)}
+            held = {key for key in before if first.checkpoint(key) is not None}
+            dropped = first.apply(Change(keys=plan))
+            assert {checkpoint.key for checkpoint in dropped} == held - plan
+            key = draw.choice(sorted(plan))
+            assert draw.choice([first, second]).commit(Checkpoint(key, 0, turn, (), digest("here"), None))
+            assert not second.commit(Checkpoint(digest("outside"), 0, 0, (), digest("here"), None))
+            assert first.keys() == second.keys() == plan
+    assert ledger.check() == []
+
+
+def test_a_change_that_fails_leaves_the_plan_as_it_was_known(ledger):
+    keys = {digest(str(i)) for i in range(3)}
+    ledger.apply(Change(keys=keys))
+    with pytest.raises(TypeError):
+        ledger.apply(Change(keys={digest("x")}, notes={"no": object()}))
+    assert ledger.keys() == keys
+    ledger.apply(Change(keys=keys | {digest("y")}))
+    assert ledger.keys() == keys | {digest("y")}
+
+
 def digest(text):
     return sha256(text.encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unlearnkit.adapters import Adapter, hookimpl
+    from unlearnkit.audit import MembershipAudit, membership_audit
     from unlearnkit.config import Config
     from unlearnkit.ensemble import SisaEnsemble
     from unlearnkit.errors import LeakageWarning
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from unlearnkit.learner import Batch, Capabilities, Leak, Learner, Step, Warm
     from unlearnkit.loading import Rows
     from unlearnkit.partition import BandedPartition, HashPartition
+    from unlearnkit.planner import plan_sharding
     from unlearnkit.policy import Policy
     from unlearnkit.receipts import Estimate, Receipt, VerifyReport
     from unlearnkit.schema import Schema
+    from unlearnkit.sharding import ShardingPlan
     from unlearnkit.store import Store
 
 __version__ = "0.1.0"
@@ -37,12 +40,14 @@ _HOMES = {
     "Leak": "learner",
     "LeakageWarning": "errors",
     "Learner": "learner",
+    "MembershipAudit": "audit",
     "Policy": "policy",
     "Receipt": "receipts",
     "Rows": "loading",
     "SISAClassifier": "estimators",
     "SISARegressor": "estimators",
     "Schema": "schema",
+    "ShardingPlan": "sharding",
     "SisaEnsemble": "ensemble",
     "Step": "learner",
     "Store": "store",
@@ -52,6 +57,8 @@ _HOMES = {
     "fingerprint": "fingerprints",
     "hookimpl": "adapters",
     "load": "estimators",
+    "membership_audit": "audit",
+    "plan_sharding": "planner",
     "wrap": "estimators",
 }
 
@@ -66,12 +73,14 @@ __all__ = [
     "Leak",
     "LeakageWarning",
     "Learner",
+    "MembershipAudit",
     "Policy",
     "Receipt",
     "Rows",
     "SISAClassifier",
     "SISARegressor",
     "Schema",
+    "ShardingPlan",
     "SisaEnsemble",
     "Step",
     "Store",
@@ -81,6 +90,8 @@ __all__ = [
     "fingerprint",
     "hookimpl",
     "load",
+    "membership_audit",
+    "plan_sharding",
     "wrap",
 ]
 

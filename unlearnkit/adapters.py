@@ -265,6 +265,9 @@ class Plugins:
         """A booster is a scikit-learn estimator too: without its own plugin it must not pass for one."""
         installed = {a.name for a in self.adapters}
         homes = {_home(name) for name in names[: names.index(claimed)]} - {None, _home(claimed)}
+        if _home(claimed) is not None:
+            # A booster has mixins of scikit-learn before its own base.
+            homes.discard("sklearn")
         if homes <= installed:
             return adapter
         raise self._no_adapter(names)

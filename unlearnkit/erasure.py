@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unlearnkit.addresses import Addresses
@@ -42,7 +42,7 @@ from unlearnkit.receipts import Estimate
 from unlearnkit.records import Records, Removed
 from unlearnkit.store import UNTRAINABLE, Store
 from unlearnkit.stored import StoredRecords
-from unlearnkit.verification import model_digest, states_of
+from unlearnkit.verification import Digests
 
 _NO_RECORD = "no record of this model has any of its ids"
 
@@ -88,10 +88,13 @@ class Eraser:
     ----------
     store : Store
     blueprint : Blueprint
+    digests : Digests
+        What is known of those of the model.
     """
 
     store: Store
     blueprint: Blueprint
+    digests: Digests = field(default_factory=Digests)
 
     @property
     def addresses(self) -> Addresses:
@@ -262,7 +265,8 @@ class Eraser:
         digest : str
             Of the model before.
         """
-        lost, first = old.keys - plan.keys, removed.first
+        changed, first = set(plan.differing(old)), removed.first
+        lost = old.of_shards(changed).keys - plan.of_shards(changed).keys
         return {
             "n_records": removed.n_records,
             "shards": {str(shard): _number(old, shard, first[shard]) for shard in sorted(first)},
@@ -288,7 +292,7 @@ class Eraser:
 
     def digest(self, plan: Plan, stored: Mapping[str, Checkpoint]) -> str:
         """The digest of the model as it is stored."""
-        return model_digest(self.blueprint.config, self.blueprint.schema, states_of(plan, stored))
+        return self.digests.of(self.blueprint.config, self.blueprint.schema, plan, stored)
 
     # -- purged --------------------------------------------------------------------------------------------------
 
@@ -425,14 +429,16 @@ def estimate(
     steps = [step for of_shard in trainable for step in missing(of_shard, stored)]
     abstaining = tuple(s for s, of_shard in enumerate(plan.shards) if standing(of_shard, stored) is None)
     again = [step for s, place in first.items() for step in repeated(context, plan.shards[s], place)]
-    total = sum(step.step.epochs * step.n for of_shard in plan.shards for step in needed(of_shard))
+    shown = float(sum(step.step.epochs * step.n for step in steps))
+    total = float(sum(step.step.epochs * step.n for of_shard in plan.shards for step in needed(of_shard)))
     return Estimate(
         n_records=removal.removed.n_records,
         shards={shard: _number(old, shard, place) for shard, place in first.items()},
         n_steps=len(steps) - len(again),
         n_repeated=len(again),
         steps_total=plan.n_steps,
-        cost_share=float(sum(step.step.epochs * step.n for step in steps) / total) if total else 0.0,
+        presentations=shown,
+        cost_share=shown / total if total else 0.0,
         abstaining_shards=abstaining,
         chance_all_abstain=float(len(abstaining) == len(plan.shards)),
     )
@@ -454,7 +460,9 @@ def _changed_cells(old: Build, new: Build) -> tuple[Cell, ...]:
     if not isinstance(new.records, StoredRecords) or not isinstance(old.records, StoredRecords):
         return ()
     before = old.records.cells
-    return tuple(cell for place, cell in new.records.cells.items() if cell != before[place])
+    cells = ((cell, before[place]) for place, cell in new.records.cells.items())
+    # Most are the same object.
+    return tuple(cell for cell, was in cells if cell is not was and cell != was)
 
 
 def _number(plan: Plan, shard: int, place: int) -> int:

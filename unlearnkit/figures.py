@@ -14,7 +14,10 @@ MOST_COLUMNS = 20
 """Slices of the fit that have a column each; more share columns."""
 MOST_ROWS = 40
 """Shards that have a row each, besides the degraded ones."""
+_DENSE = 10
+"""Columns from which on their words are for screen readers only."""
 _DARKEST = 0.5
+_MORE = {"built": "built with", "repairs": "repairs"}
 
 _STYLE = """<style>
 .unlearnkit-figure{overflow-x:auto}
@@ -27,8 +30,10 @@ border:1px solid transparent}
 .unlearnkit-map .later{border-left:3px double currentColor}
 .unlearnkit-map .due{border:1px dashed currentColor;
 background:repeating-linear-gradient(45deg,transparent 0 4px,rgba(128,128,128,.45) 4px 6px)}
-.unlearnkit-map .words{text-align:left;white-space:normal}
+.unlearnkit-map .words{text-align:left;white-space:normal;min-width:15em}
 .unlearnkit-map .bad{font-weight:700}
+.unlearnkit-map .word{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.unlearnkit-map.dense th,.unlearnkit-map.dense td{padding:2px 5px}
 </style>"""
 
 
@@ -46,12 +51,18 @@ class ShardRow:
         Whether it takes part in predictions.
     why : str
         Why it cannot be trained on what is left; empty where it can.
+    built : int or None
+        The records that it had when the model was built last; None if that is not to be shown.
+    repairs : int or None
+        The requests after which it was trained again; None if that is not to be shown.
     """
 
     records: tuple[int, ...]
     due: int | None = None
     serves: bool = True
     why: str = ""
+    built: int | None = None
+    repairs: int | None = None
 
     @property
     def state(self) -> str:
@@ -92,13 +103,18 @@ def heat_map(shards: Sequence[ShardRow], n_slices: int) -> str:
     groups = _groups(n_slices, max((len(row.records) for row in shards), default=0))
     shown = [s for s, row in enumerate(shards) if s < MOST_ROWS or row.degraded]
     most = max((_sum(shards[s], group) for s in shown for group in groups), default=0)
-    rows = "\n".join(_row(s, shards[s], groups, n_slices, most) for s in shown)
+    more = [name for name in _MORE if any(getattr(row, name) is not None for row in shards)]
+    rows = "\n".join(_row(s, shards[s], groups, n_slices, most=most, more=more) for s in shown)
     hidden = len(shards) - len(shown)
-    foot = f'<tr><td colspan="{len(groups) + 3}" class="words">and {hidden:,} more shards, all trained</td></tr>'
+    width = len(groups) + 3 + len(more)
+    foot = f'<tr><td colspan="{width}" class="words">and {hidden:,} more shards, all trained</td></tr>'
     caption = _caption(shards, n_slices)
     return (
-        f'<div class="unlearnkit-figure">{_STYLE}<table class="unlearnkit-map">\n<caption>{caption}</caption>\n'
-        f"<thead>{_head(groups, n_slices)}</thead>\n<tbody>\n{rows}\n{foot if hidden else ''}</tbody></table></div>"
+        # A part that scrolls must be within reach of the keyboard, and then have a name.
+        f'<div class="unlearnkit-figure" role="region" tabindex="0" aria-label="Shards and slices">{_STYLE}'
+        f'<table class="unlearnkit-map{" dense" if len(groups) > _DENSE else ""}">\n<caption>{caption}</caption>\n'
+        f"<thead>{_head(groups, n_slices, more)}</thead>\n"
+        f"<tbody>\n{rows}\n{foot if hidden else ''}</tbody></table></div>"
     )
 
 
@@ -134,27 +150,35 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _head(groups: Sequence[range], n_slices: int) -> str:
+def _head(groups: Sequence[range], n_slices: int, more: Sequence[str]) -> str:
     columns = "".join(
-        f'<th scope="col"{_later(group, n_slices)}>{"arrived " if group.start >= n_slices else "slice "}'
+        f'<th scope="col"{_later(group, n_slices)}>{_word(group, n_slices, dense=len(groups) > _DENSE)}'
         f"{group.start}{'' if len(group) == 1 else f'-{group.stop - 1}'}</th>"
         for group in groups
     )
+    others = "".join(f'<th scope="col">{_MORE[name]}</th>' for name in more)
     return (
-        f'<tr><th scope="col">shard</th>{columns}<th scope="col">all</th><th scope="col" class="words">state</th></tr>'
+        f'<tr><th scope="col">shard</th>{columns}<th scope="col">all</th>{others}'
+        '<th scope="col" class="words">state</th></tr>'
     )
+
+
+def _word(group: range, n_slices: int, *, dense: bool) -> str:
+    word = "arrived " if group.start >= n_slices else "slice "
+    return f'<span class="word">{word}</span>' if dense else word
 
 
 def _later(group: range, n_slices: int) -> str:
     return ' class="later"' if group.start == n_slices else ""
 
 
-def _row(shard: int, row: ShardRow, groups: Sequence[range], n_slices: int, most: int) -> str:
+def _row(shard: int, row: ShardRow, groups: Sequence[range], n_slices: int, *, most: int, more: Sequence[str]) -> str:
+    others = "".join(f"<td>{'' if (n := getattr(row, name)) is None else f'{n:,}'}</td>" for name in more)
     cells = "".join(_cell(row, group, n_slices, most) for group in groups)
     mark = "&#9888; " if row.degraded else ""
     look = "words bad" if row.degraded else "words"
     return (
-        f'<tr><th scope="row">{shard}</th>{cells}<td>{sum(row.records):,}</td>'
+        f'<tr><th scope="row">{shard}</th>{cells}<td>{sum(row.records):,}</td>{others}'
         f'<td class="{look}">{mark}{escape(row.state)}</td></tr>'
     )
 

@@ -33,7 +33,7 @@ from unlearnkit.plan import FORMAT, Context
 from unlearnkit.records import MemoryRecords, Records
 from unlearnkit.recovery import recover
 from unlearnkit.schema import Schema
-from unlearnkit.store import BUILT, ENVIRONMENT, POSITIONS, SETTINGS, TRAINING, UNTRAINABLE, Store
+from unlearnkit.store import AUDIT, BUILT, ENVIRONMENT, POSITIONS, SETTINGS, TRAINING, UNTRAINABLE, Store
 from unlearnkit.stored import StoredRecords
 
 RAISE, DROP, READMIT = "raise", "drop", "readmit"
@@ -378,6 +378,7 @@ def keep_whole(store: Store, blueprint: Blueprint, build: Build, source: Store) 
             SETTINGS: blueprint.settings(),
             TRAINING: bool(source.ledger.note(TRAINING)),
             **{name: source.ledger.note(name) for name in (POSITIONS, BUILT)},
+            **{name: noted for name, noted in source.ledger.notes().items() if name.startswith(AUDIT)},
             UNTRAINABLE: source.ledger.note(UNTRAINABLE, {}),
             ENVIRONMENT + config.environment_digest: config.environment,
         }

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 RECEIVED, ISOLATED, PURGED, REPAIRED, REJECTED = "received", "isolated", "purged", "repaired", "rejected"
 UNFINISHED = (RECEIVED, ISOLATED, PURGED)
@@ -76,8 +76,7 @@ class Cell:
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One id of a request.
 
     Attributes

@@ -42,7 +42,7 @@ from unlearnkit.schema import Schema
 from unlearnkit.serving import Snapshot, snapshot_of
 from unlearnkit.store import UNTRAINABLE, Store
 from unlearnkit.typing import AnyArray, Features, FloatArray
-from unlearnkit.verification import compare, rebuilt
+from unlearnkit.verification import Digests, compare, rebuilt
 
 _ATTEMPTS = 5
 
@@ -82,22 +82,23 @@ class LiveModel:
         self._looked = -float("inf")
         self._swap = threading.RLock()
         self._told: frozenset[str] = frozenset()
+        self._digests = Digests()
 
     def __getstate__(self) -> dict[str, Any]:
         if self.store.durable:
             # The partition has a secret in it, which is read from its own place again.
-            left_out = {"_swap", "_snapshot", "_build", "partition"}
+            left_out = {"_swap", "_digests", "_snapshot", "_build", "partition"}
             config = replace(self.config, partition=HashPartition(), base=None)
             state = {k: v for k, v in vars(self).items() if k not in left_out}
             return state | {"config": config, "_looked": -float("inf")}
         # Records and states must be of one moment, though a request may come before they are written out.
         with self.store.at_rest():
             # What is in the store of records whose rows are elsewhere is read from it again.
-            left_out = {"_swap", "_snapshot"} | ({"_build"} if self.config.is_external else set())
+            left_out = {"_swap", "_digests", "_snapshot"} | ({"_build"} if self.config.is_external else set())
             return {k: v for k, v in vars(self).items() if k not in left_out} | {"store": copy(self.store)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _swap=threading.RLock())
+        vars(self).update(state, _swap=threading.RLock(), _digests=Digests())
         self.config = replace(self.config, environment=environment_now(self.config.environment))
         if self.store.durable:
             self._epoch = -1
@@ -140,7 +141,7 @@ class LiveModel:
 
     @property
     def _eraser(self) -> Eraser:
-        return Eraser(self.store, self.blueprint)
+        return Eraser(self.store, self.blueprint, self._digests)
 
     @property
     def _untrainable(self) -> dict[int, str]:
@@ -173,8 +174,9 @@ class LiveModel:
                 looked, epoch = time.monotonic(), self.store.ledger.epoch
                 if epoch != self._epoch:
                     try:
-                        self._follow_schema()
-                        self._build = self.store_build()
+                        if not self.store.is_as_at(self._epoch):
+                            self._follow_schema()
+                            self._build = self.store_build()
                         self._serve()
                     except StateError:
                         # What was read may have been purged while it was read.

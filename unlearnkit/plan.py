@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 from unlearnkit.data import SliceFacts
 from unlearnkit.hashing import chain
@@ -277,11 +278,13 @@ def root(context: Context, shard: int) -> str:
     )
 
 
+@lru_cache(maxsize=1 << 14)
 def step_seed(seed: int, shard: int, r: int) -> int:
     """The seed of a step, below 2**31: every step has its own, so that no bag is drawn twice."""
     return int(chain("seed", seed, shard, r)[:16], 16) % 2**31
 
 
+@lru_cache(maxsize=1 << 12)
 def epochs(start: Fraction, stop: Fraction, n_slices: int) -> Fraction:
     """Epochs over the prefix that keep the total of sample presentations whatever the slicing.
 

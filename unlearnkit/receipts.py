@@ -124,8 +124,10 @@ class Estimate:
         Unchanged steps to train again on the way to these, because their states are not kept.
     steps_total : int
         Steps of the whole model.
+    presentations : float
+        Rows that these steps show to the model, per epoch of the wrapped model: with one slice, the records retrained.
     cost_share : float
-        Sample presentations of these steps as a share of a full build.
+        The same as a share of a full build.
     abstaining_shards : tuple of int
         Shards without a constituent between isolate and repair.
     chance_all_abstain : float
@@ -137,6 +139,7 @@ class Estimate:
     n_steps: int
     n_repeated: int
     steps_total: int
+    presentations: float
     cost_share: float
     abstaining_shards: tuple[int, ...]
     chance_all_abstain: float

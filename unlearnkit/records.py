@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -130,9 +131,6 @@ class MemoryRecords:
         self._facts: dict[int, tuple[SliceFacts, ...]] = {}
         self._support: dict[int, Support] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_facts": {}, "_support": {}}
-
     @property
     def n_shards(self) -> int:
         """The number of shards."""
@@ -207,8 +205,21 @@ class MemoryRecords:
             first={shard: r for shard, r in first.items() if r is not None},
             touched=frozenset(gone),
         )
-        left = {shard: self._shards[shard].without(rows) for shard, rows in gone.items()}
-        return self.with_shards(left, self._n_slices), removed
+        left = self.with_shards({s: self._shards[s].without(rows) for s, rows in gone.items()}, self._n_slices)
+        for shard, rows in gone.items():
+            changed = set(self._shards[shard].slice[rows].tolist())
+            left._refresh_facts(shard, self._facts.get(shard), changed)  # noqa: SLF001 - its own
+        return left, removed
+
+    def _refresh_facts(self, shard: int, known: tuple[SliceFacts, ...] | None, changed: Collection[int]) -> None:
+        """Take over the facts of those slices of a shard that did not change, if they are known."""
+        if known is None:
+            return
+        bounds = self._shards[shard].bounds(self._n_slices)
+        self._facts[shard] = tuple(
+            self._shards[shard].facts_between(a, b, classification=self._classification) if r in changed else known[r]
+            for r, (a, b) in enumerate(pairwise(bounds))
+        )
 
     def with_shards(self, changed: Mapping[int, ShardRecords], n_slices: int) -> MemoryRecords:
         """The records with these in place of those of the same shards."""

@@ -44,6 +44,8 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 # Tables that are read in groups: all rows with one value of this column.
 GROUPED = {"requests": "state"}
 _INTEGERS = frozenset(["shard", "slice", "n", "n_records", "stale", "sequence", "number", "format", "epoch", "untidy"])
+# A damaged field may be of any type, bytes for one; then the seal is merely another one.
+_text = json.JSONEncoder(default=repr).encode
 LOST = "rows are missing, or have come back"
 # What rows of these held must not be found in the files once they are dropped.
 PERISHABLE = ("plan", "checkpoints", "cells", "parts", "items")
@@ -51,8 +53,7 @@ PERISHABLE = ("plan", "checkpoints", "cells", "parts", "items")
 
 def seal(name: str, fields: Sequence[Any]) -> str:
     """The seal of a row of this table."""
-    # A damaged field may be of any type, bytes for one; then the seal is merely another one.
-    return hashlib.sha256(json.dumps([name, *fields], default=repr).encode()).hexdigest()
+    return hashlib.sha256(_text([name, *fields]).encode()).hexdigest()
 
 
 def key_of(name: str, row: Row) -> Row:
@@ -212,10 +213,13 @@ class Writer(Reader):
         """Add rows of new keys."""
         sealed = sealed_rows(name, rows)
         if sealed:
-            table = self.tables[name]
-            columns = [column.name for column in table.columns]
-            values = [dict(zip(columns, (*row, value), strict=True)) for row, value in sealed]
-            self.connection.execute(table.insert(), values)
+            insert = self.tables[name].insert().compile(dialect=self.connection.dialect)
+            values: list[Any] = [(*row, value) for row, value in sealed]
+            if not insert.positional:
+                columns = [column.name for column in self.tables[name].columns]
+                values = [dict(zip(columns, fields, strict=True)) for fields in values]
+            # Straight to the driver: a request for many ids adds as many tombstones; fields are text or numbers.
+            self.connection.exec_driver_sql(str(insert), values)
         self._count(name, sealed, 1)
 
     def drop(self, name: str, rows: Sequence[Row]) -> None:
@@ -236,7 +240,8 @@ class Writer(Reader):
     def put(self, name: str, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
         """Write rows in place of those of the same keys; give the old and the new ones where they differ."""
         new = {key_of(name, row): row for row in rows}
-        old = {key_of(name, row): row for row in self.lookup(name, (key[0] for key in new))}
+        known = self.lookup(name, (key[0] for key in new)) if self.count(name) else ()
+        old = {key_of(name, row): row for row in known}
         gone = [row for key, row in old.items() if key in new and new[key] != row]
         come = [row for key, row in new.items() if old.get(key) != row]
         self.drop(name, gone)

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from unlearnkit.database import Database
@@ -73,6 +74,8 @@ class SqlLedger:
 
     def __init__(self, target: str | os.PathLike[str], *, create: bool = False) -> None:
         self._database = Database(target, create=create)
+        # The keys of the plan as they were at an epoch: where the plan is long, reading it is most of a request.
+        self._plan: tuple[int, frozenset[str]] | None = None
 
     def __reduce__(self) -> tuple[type[SqlLedger], tuple[str]]:
         return SqlLedger, (without_secrets(self._database.target),)
@@ -95,22 +98,25 @@ class SqlLedger:
     def apply(self, change: Change) -> tuple[Checkpoint, ...]:
         """Write a change, all of it or nothing, and give the checkpoints that it dropped."""
         with self._database.write() as writer:
+            before, keys = writer.epoch, None if change.keys is None else frozenset(change.keys)
             _write_requests(writer, change.requests)
             _submit(writer, change.submitted)
             _put_holders(writer, "cells", [_cell_row(cell) for cell in change.cells])
             first = writer.count("statements")
             writer.add("statements", [(first + i, envelope) for i, envelope in enumerate(change.statements)])
             writer.put("notes", [(name, _dump(value)) for name, value in change.notes.items()])
-            writer.put("tombstones", change.tombstones.items())
+            # In the order of their key: many at once would otherwise touch the pages of the table again and again.
+            writer.put("tombstones", sorted(change.tombstones.items()))
             writer.drop("tombstones", writer.lookup("tombstones", change.lifted))
             writer.epoch += change.keys is not None or bool(change.cells) or bool(change.dropped)
-            if change.keys is None and not change.dropped:
-                return ()
-            dropped = _drop(writer, change.dropped)
-            if change.keys is not None:
-                dropped += _replan(writer, frozenset(change.keys))
-            _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint) for checkpoint in change.checkpoints])
-            return dropped
+            dropped: tuple[Checkpoint, ...] = ()
+            if keys is not None or change.dropped:
+                dropped = _drop(writer, change.dropped)
+                if keys is not None:
+                    dropped += _replan(writer, self._planned(writer, before), keys)
+                _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint) for checkpoint in change.checkpoints])
+        self._follow(before, writer.epoch, keys)
+        return dropped
 
     def commit(self, checkpoint: Checkpoint) -> bool:
         """Record a checkpoint if its key is in the plan; say whether it is."""
@@ -118,8 +124,10 @@ class SqlLedger:
             if not writer.lookup("plan", [checkpoint.key]):
                 return False
             _put_holders(writer, "checkpoints", [_checkpoint_row(checkpoint)])
+            before = writer.epoch
             writer.epoch += 1
-            return True
+        self._follow(before, writer.epoch)
+        return True
 
     def checkpoint(self, key: str) -> Checkpoint | None:
         """The checkpoint of this key."""
@@ -135,7 +143,21 @@ class SqlLedger:
     def keys(self) -> frozenset[str]:
         """The keys of the plan."""
         with self._database.read() as reader:
-            return frozenset(key for (key,) in reader.rows("plan"))
+            epoch, keys = int(reader.meta()["epoch"]), frozenset(key for (key,) in reader.rows("plan"))
+        self._plan = (epoch, keys)
+        return keys
+
+    def _planned(self, reader: Reader, epoch: int) -> frozenset[str]:
+        """The keys of the plan, read again only if they may have changed."""
+        known = self._plan
+        return known[1] if known is not None and known[0] == epoch else frozenset(k for (k,) in reader.rows("plan"))
+
+    def _follow(self, before: int, epoch: int, keys: frozenset[str] | None = None) -> None:
+        """Go on from the keys that are known, once a transaction that began at `before` is over."""
+        if keys is not None:
+            self._plan = (epoch, keys)
+        elif self._plan is not None and self._plan[0] == before:
+            self._plan = (epoch, self._plan[1])
 
     def cells(self) -> tuple[Cell, ...]:
         """What is stored of the data, by shard and slice."""
@@ -318,8 +340,8 @@ def _submit(writer: Writer, requests: Sequence[Request]) -> tuple[int, ...]:
 
 
 def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:
-    rows = {r.sequence: (r.sequence, r.state, _dump(sorted(r.pseudonyms)), _dump(r.facts)) for r in requests}
-    items = {r.sequence: _dump([(i.address, i.pseudonym) for i in r.items]) if r.items else None for r in requests}
+    rows = {r.sequence: (r.sequence, r.state, _listed(r.pseudonyms), _dump(r.facts)) for r in requests}
+    items = {r.sequence: _dump(r.items) if r.items else None for r in requests}
     writer.put("requests", rows.values())
     writer.drop("items", writer.lookup("items", (sequence for sequence, value in items.items() if value is None)))
     writer.put("items", [(sequence, value) for sequence, value in items.items() if value is not None])
@@ -333,14 +355,12 @@ def _put_holders(writer: Writer, name: str, rows: Iterable[Row]) -> None:
     writer.add("parts", sorted(new - old))
 
 
-def _replan(writer: Writer, keys: frozenset[str]) -> tuple[Checkpoint, ...]:
-    rows = writer.rows("plan")
-    known = {key for (key,) in rows}
-    outside = [row for row in rows if row[0] not in keys]
+def _replan(writer: Writer, known: frozenset[str], keys: frozenset[str]) -> tuple[Checkpoint, ...]:
+    outside = sorted(known - keys)
     # No checkpoint is outside the plan.
-    writer.drop("plan", outside)
+    writer.drop("plan", [(key,) for key in outside])
     writer.add("plan", [(key,) for key in sorted(keys - known)])
-    return _drop(writer, (key for (key,) in outside))
+    return _drop(writer, outside)
 
 
 def _drop(writer: Writer, keys: Iterable[str]) -> tuple[Checkpoint, ...]:
@@ -375,6 +395,17 @@ def _epoch(reader: Reader) -> int:
 
 def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+# A request for many ids is read and written at each of its states, and its pseudonyms stay.
+@lru_cache(maxsize=4)
+def _listed(pseudonyms: frozenset[str]) -> str:
+    return _dump(sorted(pseudonyms))
+
+
+@lru_cache(maxsize=4)
+def _names(listed: str) -> frozenset[str]:
+    return frozenset(json.loads(listed))
 
 
 def _pairs(text: str) -> tuple[tuple[Any, Any], ...]:
@@ -413,5 +444,5 @@ def _cell(row: Row) -> Cell:
 
 def _request(row: Row, items: dict[int, str]) -> Request:
     sequence, state, pseudonyms, facts = row
-    asked = tuple(Item(address, pseudonym) for address, pseudonym in json.loads(items.get(sequence, "[]")))
-    return Request(sequence, state, asked, frozenset(json.loads(pseudonyms)), json.loads(facts))
+    asked = tuple(map(Item._make, json.loads(items.get(sequence, "[]"))))
+    return Request(sequence, state, asked, _names(pseudonyms), json.loads(facts))

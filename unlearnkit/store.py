@@ -56,6 +56,8 @@ SETTINGS, POLICY, REFRESH, CHAIN, TRAINING, UNTRAINABLE, REBUILT, POSITIONS, BUI
     "built",
 )
 ENVIRONMENT = "environment:"
+AUDIT = "audit:"
+"""What the names of notes with recorded audits begin with; the number of the request follows."""
 NOWHERE = -1
 """Shard and slice of a checkpoint that is of none: the base."""
 _PUT_BYTES = 1 << 26
@@ -102,6 +104,9 @@ class Store:
         """The folder that is the store's alone, where there is one."""
         self.durable = blobs is not None
         self._known: tuple[int, Mapping[str, Checkpoint]] | None = None
+        self._cells: tuple[int, tuple[Cell, ...]] | None = None
+        # Between these two epochs nothing was recorded but states, and by this object.
+        self._own = (-1, -1)
         place: Any = blobs if isinstance(blobs, str | os.PathLike) else getattr(blobs, "path", None)
         far = blobs.url if isinstance(blobs, Remote) else place if place is not None and is_url(place) else None
         self._folder = None if place is None or far is not None else Path(place).parent
@@ -140,11 +145,12 @@ class Store:
             left_out = ("blobs", "ledger", "secrets", "locks")
             ledger = self._given["ledger"]
             given = self._given | {"ledger": without_secrets(ledger) if isinstance(ledger, str) else ledger}
-            return {k: v for k, v in vars(self).items() if k not in left_out} | {"_known": None, "_given": given}
+            kept = {name: value for name, value in vars(self).items() if name not in left_out}
+            return kept | {"_known": None, "_cells": None, "_given": given}
         # Copied together: a ledger must not name a blob that was put after the blobs were written out.
         with self.locks.writer():
             opened = {name: copy(getattr(self, name)) for name in ("blobs", "ledger", "secrets")}
-            return vars(self) | opened | {"locks": Locks(None), "_known": None}
+            return vars(self) | opened | {"locks": Locks(None), "_known": None, "_cells": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -285,11 +291,11 @@ class Store:
         if not isinstance(records, StoredRecords):
             return partial(records.shard, shard)
         # A store that a rebuild is made in has no cells of its own.
-        return (self.located(records, shard) if self.durable or self.ledger.cells() else records).ready(shard)
+        return (self.located(records, shard) if self.durable or self.cells() else records).ready(shard)
 
     def located(self, records: StoredRecords, shard: int) -> StoredRecords:
         """The records of a shard as the ledger knows them now, not read yet: they travel to who will read them."""
-        cells = (cell for cell in self.ledger.cells() if cell.shard == shard)
+        cells = (cell for cell in self.cells() if cell.shard == shard)
         return records.moved(cells, self._pending())
 
     def save(self, step: PlannedStep, parts: Parts, environment: str) -> bool:
@@ -323,13 +329,29 @@ class Store:
                     f"A part of the new state of shard {step.shard} was swept away before it was recorded; nothing was "
                     "changed. Train the step again."
                 )
-            replaced = self.ledger.checkpoint(step.key)
+            replaced, before = self.ledger.checkpoint(step.key), self.ledger.epoch
             kept = self.ledger.commit(checkpoint)
             if replaced is not None:
                 self._drop([replaced])
             if not kept:
                 self._drop([checkpoint])
+            elif self.durable:
+                self._follow(before, checkpoint)
             return kept
+
+    def _follow(self, before: int, checkpoint: Checkpoint) -> None:
+        """Go on from what is known: under the lock, this state is all that was recorded since."""
+        now = self.ledger.epoch
+        if self._known is not None and self._known[0] == before:
+            self._known = (now, {**self._known[1], checkpoint.key: checkpoint})
+        if self._cells is not None and self._cells[0] == before:
+            self._cells = (now, self._cells[1])
+        self._own = (self._own[0] if self._own[1] == before else before, now)
+
+    def is_as_at(self, epoch: int) -> bool:
+        """Whether plan and cells are those of that epoch: no more than states of our own was recorded since."""
+        now = self.ledger.epoch
+        return epoch == now or (self._own[0] <= epoch and self._own[1] == now)
 
     def put_base(self, key: str, parts: Parts, environment: str) -> Checkpoint:
         """Keep the parts of the model that training starts from; the caller records the checkpoint with the plan."""
@@ -379,13 +401,16 @@ class Store:
         """
         with self.locks.writer():
             moves = change.keys is not None or bool(change.cells)
-            known = self.checkpoints() if moves else {}
+            known, cells = (self.checkpoints(), self.cells()) if moves else ({}, ())
             dropped = self.ledger.apply(change)
             if moves:
                 # Under the lock nobody else has changed them meanwhile.
                 gone = {checkpoint.key for checkpoint in dropped}
                 kept = {key: c for key, c in known.items() if key not in gone}
-                self._known = (self.ledger.epoch, kept | {c.key: c for c in change.checkpoints})
+                now = self.ledger.epoch
+                self._known = (now, kept | {c.key: c for c in change.checkpoints})
+                merged = {(c.shard, c.slice): c for c in (*cells, *change.cells)}
+                self._cells = (now, tuple(merged[place] for place in sorted(merged)))
             if not self.durable:
                 self._drop(dropped)
             return len(dropped)
@@ -403,7 +428,7 @@ class Store:
             if isinstance(self.blobs, DirectoryBlobs):
                 self.blobs.sweep()
             states = [checkpoint.parts for checkpoint in self.checkpoints().values()]
-            references = {name for parts in (*states, *(c.parts for c in self.ledger.cells())) for _, name in parts}
+            references = {name for parts in (*states, *(c.parts for c in self.cells())) for _, name in parts}
             orphans = set(self.blobs.names()) - references
             self.blobs.delete(orphans)
             if orphans and not references.issuperset(self.blobs.names()):
@@ -421,6 +446,13 @@ class Store:
             # Should they change between the two lines, they are read once too often.
             self._known = (epoch, self.ledger.checkpoints())
         return self._known[1]
+
+    def cells(self) -> tuple[Cell, ...]:
+        """What is stored of the data, read again only if it may have changed."""
+        epoch = self.ledger.epoch
+        if self._cells is None or self._cells[0] != epoch:
+            self._cells = (epoch, self.ledger.cells())
+        return self._cells[1]
 
     # -- records -------------------------------------------------------------------------------------------------
 
@@ -449,7 +481,7 @@ class Store:
 
     def records(self, blueprint: Blueprint) -> StoredRecords:
         """The records that the ledger describes, without those that isolated requests have removed."""
-        return blueprint.records(self.blobs, self.ledger.cells(), self._pending())
+        return blueprint.records(self.blobs, self.cells(), self._pending())
 
     def _pending(self) -> frozenset[bytes]:
         """The addresses whose records are removed and not yet purged."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
-from functools import lru_cache
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from unlearnkit.build import Build, Builder
 from unlearnkit.config import Blueprint, Config
 from unlearnkit.hashing import framed
 from unlearnkit.ledger import Change, Checkpoint
-from unlearnkit.plan import Plan, missing
+from unlearnkit.plan import Plan, PlannedStep, missing
 from unlearnkit.receipts import VerifyReport
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store
@@ -33,13 +32,36 @@ def states_of(plan: Plan, stored: Mapping[str, Checkpoint]) -> States:
 
 def model_digest(config: Config, schema: Schema, states: States) -> str:
     """SHA-256 over schema, aggregation and the digests of all stored parts: not over keys or requests."""
-    states_framed = b"".join([_framed(*place, parts) for place, parts in sorted(states.items())])
-    return hashlib.sha256(framed("model", schema.digest, config.aggregation.identity) + states_framed).hexdigest()
+    return _digest(config, schema, b"".join([_framed(*place, parts) for place, parts in sorted(states.items())]))
 
 
-@lru_cache(maxsize=1 << 14)
+class Digests:
+    """Digests of plans that differ in a few shards, as those before and after a request do: others are framed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[tuple[Any, ...], bytes]] = {}
+
+    def of(self, config: Config, schema: Schema, plan: Plan, stored: Mapping[str, Checkpoint]) -> str:
+        """The `model_digest` of the states of a plan that are stored and are to be kept."""
+        shards = [self._shard(shard, steps, stored) for shard, steps in enumerate(plan.shards)]
+        return _digest(config, schema, b"".join(shards))
+
+    def _shard(self, shard: int, steps: Sequence[PlannedStep], stored: Mapping[str, Checkpoint]) -> bytes:
+        kept = [step for step in steps if step.kept and step.key in stored]
+        states = tuple([(step.step.slice, stored[step.key].parts) for step in kept])
+        known, found = self._known.get(shard, (None, b""))
+        if states != known:
+            found = b"".join([_framed(shard, r, parts) for r, parts in states])
+            self._known[shard] = states, found
+        return found
+
+
+def _digest(config: Config, schema: Schema, states: bytes) -> str:
+    return hashlib.sha256(framed("model", schema.digest, config.aggregation.identity) + states).hexdigest()
+
+
 def _framed(shard: int, r: int, parts: tuple[tuple[str, str], ...]) -> bytes:
-    """One state in the digest. Every request asks for the digest of all, and changes those of a shard."""
+    """One state in the digest."""
     return framed(f"{shard}/{r}", *(f"{part}={blob}" for part, blob in parts))
 
 

@@ -19,8 +19,10 @@ from unlearnkit.cli.fit import fit
 from unlearnkit.cli.forget import forget, repair
 from unlearnkit.cli.fsck import fsck
 from unlearnkit.cli.output import BAD_INPUT, DONE, EXIT_CODES, FAULT, INTERRUPTED, say
+from unlearnkit.cli.plan import plan
 from unlearnkit.cli.plugins import plugins
 from unlearnkit.cli.predict import predict
+from unlearnkit.cli.report import report
 from unlearnkit.cli.status import status
 from unlearnkit.cli.verify import verify
 
@@ -80,7 +82,24 @@ def _with(group: typer.Typer, *commands: Callable[..., None]) -> None:
 
 app = typer.Typer(name="unlearnkit", cls=Commands, epilog=_EPILOG, add_completion=False, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True)(_root)
-_with(app, fit, predict, forget, repair, rectify, add, consolidate, export, verify, fsck, status, plugins, demo)
+_with(
+    app,
+    fit,
+    predict,
+    forget,
+    repair,
+    rectify,
+    add,
+    consolidate,
+    export,
+    verify,
+    fsck,
+    status,
+    report,
+    plan,
+    plugins,
+    demo,
+)
 
 _receipts = typer.Typer(epilog=_EPILOG)
 _receipts.callback(invoke_without_command=True)(_receipt_root)

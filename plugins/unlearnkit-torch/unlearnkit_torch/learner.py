@@ -206,10 +206,11 @@ class TorchLearner:
             return self._answer(state, X)
 
     def _answer(self, state: TorchState, X: Features) -> FloatArray:
-        module, size = self.module(state), self.model.predict_batch_size
-        if 0 < len(X) <= size:
+        # Not by len(), which takes a tensor as long as a small layer.
+        module, size, n = self.module(state), self.model.predict_batch_size, X.shape[0]
+        if 0 < n <= size:
             return self._predict(module, state.sizes, X).astype(np.float64, copy=False)
-        chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, len(X), size)]
+        chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, n, size)]
         columns = state.sizes.n_targets if state.sizes.n_classes is None else state.sizes.n_classes
         empty = np.empty((0,) if columns is None else (0, columns))
         return np.concatenate([empty, *chunks])

@@ -156,7 +156,7 @@ def of_known_classes(output: AnyArray, n_classes: int) -> AnyArray:
 
 
 def _probabilities(output: Tensor, meaning: str) -> Tensor:
-    if output.numel() == len(output):
+    if output.numel() == output.shape[0]:
         positive = _SINGLE[meaning](output.reshape(-1))
         return torch.stack([1 - positive, positive], dim=1)
     return _SEVERAL[meaning](output)
