@@ -65,7 +65,8 @@ def test_ledger_growth_compares_a_long_past_with_none():
 
 
 def test_scale_measures_each_size():
-    pytest.importorskip("lightgbm")
+    for framework in ("lightgbm", "torch"):
+        pytest.importorskip(framework)
     found = last_line("scale.py")
     figures = {(row["what"], row["rows"]): row["median"] for row in found["rows"]}
 

@@ -327,13 +327,14 @@ def take_rows(X: Features, rows: IntArray, *, normalise: bool = False) -> Featur
     if is_frame(X) or is_sparse(X):
         taken = X.iloc[rows].reset_index(drop=True) if is_frame(X) else X[rows]
         return normalised(taken) if normalise else taken
+    if not normalise:
+        return np.ascontiguousarray(X[rows])
     taken = np.empty((len(rows), *X.shape[1:]), dtype=X.dtype)
     step = _rows_per_chunk(X)
     for start in range(0, len(rows), step):
         chunk = taken[start : start + step]
         np.take(X, rows[start : start + step], axis=0, out=chunk, mode="clip")
-        if normalise:
-            normalised(chunk)
+        normalised(chunk)
     return taken
 
 

@@ -94,11 +94,11 @@ class LiveModel:
         # Records and states must be of one moment, though a request may come before they are written out.
         with self.store.at_rest():
             # What is in the store of records whose rows are elsewhere is read from it again.
-            left_out = {"_swap", "_digests", "_snapshot"} | ({"_build"} if self.config.is_external else set())
+            left_out = {"_swap", "_snapshot"} | ({"_build"} if self.config.is_external else set())
             return {k: v for k, v in vars(self).items() if k not in left_out} | {"store": copy(self.store)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _swap=threading.RLock(), _digests=Digests())
+        vars(self).update({"_digests": Digests()} | state, _swap=threading.RLock())
         self.config = replace(self.config, environment=environment_now(self.config.environment))
         if self.store.durable:
             self._epoch = -1
