@@ -33,6 +33,7 @@ from unlearnkit.ids import checked_ids
 from unlearnkit_torch import TorchModel
 
 N_FEATURES, N_SLICES = 20, 5
+FULL_BATCH = 250_000
 MILLION = 1_000_000
 FLAT, FIT_MEMORY, FORGET_MEMORY, IDS_PER_SECOND, BATCH = 1.2, 1.5, 4.0, 1e6, 1.05
 
@@ -49,7 +50,7 @@ def main() -> None:
         print(json.dumps(CHILDREN[call](*given)))
         return
     sizes = [int(float(size) * MILLION) for size in options.rows.split(",")]
-    shard, requests, repeat, n_batch = options.shard, options.requests, options.repeat, 250_000
+    shard, requests, repeat, n_batch = options.shard, options.requests, options.repeat, FULL_BATCH
     if options.quick:
         sizes, shard, requests, repeat, n_batch = [4_000, 8_000], 1_000, 3, 1, 2_500
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +223,7 @@ def network(n: int, shard: int) -> tuple[Any, np.ndarray, np.ndarray]:
         loss="cross_entropy",
         optimizer="sgd",
         optimizer_params={"lr": 0.1},
-        epochs=20,
+        epochs=20 if n >= FULL_BATCH else 1,
         batch_size=256,
     )
 

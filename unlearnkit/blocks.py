@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from unlearnkit.errors import StateError, StoreError
 from unlearnkit.frames import Column
@@ -74,7 +73,7 @@ def empty_features(schema: Schema) -> Features:
     if schema.container == "array":
         return np.empty((0, *schema.shape), dtype=schema.dtype)
     if schema.container == "csr":
-        return sp.csr_matrix(np.empty((0, schema.n_features), dtype=schema.dtype))
+        return _sparse().csr_matrix(np.empty((0, schema.n_features), dtype=schema.dtype))
     return _frame([_empty_column(column) for column in schema.columns], schema.columns, 0)
 
 
@@ -84,7 +83,7 @@ def join_features(blocks: Sequence[Features], schema: Schema) -> Features:
         return np.concatenate(blocks)
     if schema.container == "csr":
         # The copy is for one block: scipy hands that on as it is.
-        return sp.vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0].copy()
+        return _sparse().vstack(blocks, format="csr") if len(blocks) > 1 else blocks[0].copy()
     import pandas as pd
 
     return pd.concat(blocks, ignore_index=True)
@@ -109,7 +108,7 @@ def _index_dtype(nnz: int, schema: Schema) -> np.dtype[Any]:
     return np.dtype(np.int32 if max(nnz, schema.n_features) <= _INT32_MAX else np.int64)
 
 
-def _unpack_csr(parts: Mapping[str, bytes], dtype: np.dtype[Any], schema: Schema, n: int) -> sp.csr_matrix:
+def _unpack_csr(parts: Mapping[str, bytes], dtype: np.dtype[Any], schema: Schema, n: int) -> Any:
     data = read_array(parts["X.data"], dtype)
     index = _index_dtype(data.size, schema)
     indices, indptr = read_array(parts["X.indices"], index), read_array(parts["X.indptr"], index)
@@ -122,7 +121,14 @@ def _unpack_csr(parts: Mapping[str, bytes], dtype: np.dtype[Any], schema: Schema
     falls = np.flatnonzero(np.diff(indices) <= 0) + 1
     if not np.isin(falls, indptr).all():
         raise broken("the columns of a sparse row are not in order")
-    return sp.csr_matrix((data, indices, indptr), shape=(n, schema.n_features))
+    return _sparse().csr_matrix((data, indices, indptr), shape=(n, schema.n_features))
+
+
+def _sparse() -> Any:
+    # A process that only records a request needs none of it.
+    import scipy.sparse as sp
+
+    return sp
 
 
 def _arrow() -> Any:

@@ -10,16 +10,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import hash_items, hash_rows, row_key
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray
 from unlearnkit.validation import is_frame, is_sparse
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.sparse as sp
 
 from unlearnkit.containers import column, native, take_ids
 from unlearnkit.data import CONTENT_BYTES, ShardRecords, as_bytes, content_hashes, take_rows
@@ -191,7 +190,7 @@ def _selected(X: Any, rows: IntArray) -> Any:
         return X
     if is_frame(X):
         return X.iloc[rows]
-    return sp.csr_matrix(X)[rows] if is_sparse(X) else X[rows]
+    return X.tocsr()[rows] if is_sparse(X) else X[rows]
 
 
 def _unseen(X: Any, features: Features) -> AnyArray:

@@ -5,22 +5,26 @@ scikit-learn's own checks do it. They are imported when data is first checked: a
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from unlearnkit.errors import DataError, DataTypeError, SchemaError
 from unlearnkit.ids import is_missing
 from unlearnkit.learner import Capabilities
 from unlearnkit.typing import AnyArray
 
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
 _FEW_VALUES = 10_000
 
 
 def is_sparse(X: Any) -> bool:
-    """Whether X is a sparse matrix or array."""
-    return bool(sp.issparse(X))
+    """Whether X is a sparse matrix or array, without importing scipy."""
+    scipy_sparse = sys.modules.get("scipy.sparse")
+    return scipy_sparse is not None and bool(scipy_sparse.issparse(X))
 
 
 def is_frame(X: Any) -> bool:
@@ -40,6 +44,8 @@ def plain_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def canonical_csr(X: Any) -> sp.csr_matrix:
     """CSR with sorted indices and no duplicates, in index arrays of 32 bits where they fit."""
+    import scipy.sparse as sp
+
     csr = sp.csr_matrix(X)
     if csr.indices.dtype != np.int32 and max(*csr.shape, csr.nnz) <= np.iinfo(np.int32).max:
         parts = (csr.indices.astype(np.int32), csr.indptr.astype(np.int32))
