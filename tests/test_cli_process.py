@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,7 +16,20 @@ pd = pytest.importorskip("pandas")
 pytest.importorskip("unlearnkit_sklearn")
 
 MAIN = "import sys; from unlearnkit.cli import main; sys.argv[0] = 'unlearnkit'; main()"
-HEAVY = {"sklearn", "joblib", "pandas", "pyarrow", "lightgbm", "xgboost", "torch", "skorch", "skops"}
+# To import one of these would take most of the time of recording a request.
+HEAVY = {
+    "scipy",
+    "matplotlib",
+    "sklearn",
+    "joblib",
+    "pandas",
+    "pyarrow",
+    "lightgbm",
+    "xgboost",
+    "torch",
+    "skorch",
+    "skops",
+}
 
 
 def unlearnkit(*arguments, **options):
@@ -61,17 +73,6 @@ def test_looking_and_recording_import_no_framework(fitted, tmp_path):
     result = subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, capture_output=True, text=True)
 
     assert result.stderr.splitlines() == ["0 []"] * len(commands)
-
-
-def test_recording_is_quick(fitted):
-    def seconds():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert unlearnkit("forget", "--record-only", "--store", fitted, "1005").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    # Of the processor, and the best of some: others may be at work on this machine.
-    assert min(seconds() for _ in range(3)) < 1
 
 
 def test_forgetting_imports_no_framework_that_trains(fitted):
