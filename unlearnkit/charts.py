@@ -44,6 +44,8 @@ def _figure() -> Any:
 
 def _draw(plan: ShardingPlan, axes: Any) -> Any:
     """One line for each number of slices, shards written beside their points."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for i, n_slices in enumerate(sorted({one.n_slices for one in plan.candidates})):
         line = sorted((one for one in plan.candidates if one.n_slices == n_slices), key=lambda one: one.n_shards)
         cost, accuracy = [one.month_batched.seconds for one in line], [one.accuracy for one in line]
@@ -71,8 +73,9 @@ def _draw(plan: ShardingPlan, axes: Any) -> Any:
     whole = chosen.accuracy + chosen.accuracy_lost
     axes.axhline(whole - plan.max_accuracy_loss, color="grey", linestyle="--", linewidth=1, label="lowest accepted")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"seconds of training in a month of {plan.requests_per_month:g} requests, batched")
     axes.set_ylabel(f"{plan.scoring} on rows held out")
     axes.set_title("Accuracy against the cost of forgetting")

@@ -176,7 +176,10 @@ def attempt(model: Any, train: Sample, test: Sample, scorer: Any, rng: np.random
         if sisa.degraded_shards_:
             return f"shard {sisa.degraded_shards_[0]} cannot be trained on so few rows"
         rows = _rows_of_shards(watch.seen, sisa.n_shards)
-        states = np.array([(_bytes(sisa, s), 1, rows[s]) for s in range(sisa.n_shards) if rows[s]])
+        # Shards of one class hold some bytes and no state of the model: they would stand for the others.
+        plan = sisa._ensemble.plan  # noqa: SLF001
+        kept = [s for s, steps in enumerate(plan.shards) if rows[s] and not steps[-1].constant]
+        states = np.array([(_bytes(sisa, s), 1, rows[s]) for s in kept])
         score = _score(scorer, sisa, test)
         calls = _requests(sisa, train.ids, watch, rows, rng)
         return Trial(score, _timed(watch.seen, rows), np.reshape(calls, (-1, 3)), np.reshape(states, (-1, 3)))
