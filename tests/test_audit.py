@@ -177,6 +177,12 @@ def test_the_line_encloses_the_area(model, tmp_path):
     assert (tmp_path / "roc.svg").read_text(encoding="utf-8").lstrip().startswith("<?xml")
 
 
+def test_a_file_that_cannot_be_written_is_told(model, tmp_path):
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ParameterError, match="could not be written"):
+        audit(model).plot(tmp_path / "no folder" / "roc.svg")
+
+
 # -- recorded ----------------------------------------------------------------------------------------------------------
 
 

@@ -168,3 +168,12 @@ def test_a_shard_that_cannot_be_trained_keeps_no_state_in_passing(helpers, data)
         model.partial_fit(X, y, ids=ids + 1000)
     assert stored(model) == [3]
     assert model.snapshot.constituents[0].step.slice == 3
+
+
+def test_the_map_says_abstains_only_of_shards_that_do(helpers, data):
+    for every in (1, 2, 3):
+        model = fitted(helpers, data, every)
+        for place in (0, 1, 3):
+            model.forget(members(model, data, 0, place)[:1], repair=False)
+            answering = tuple(state is not None for state in model.constituents)
+            assert tuple(row.serves for row in model.layout) == answering

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from unlearnkit.charts import canvas
 from unlearnkit.errors import DataError, ParameterError
 from unlearnkit.ledger import Change, Request
 from unlearnkit.policy import now
@@ -31,6 +32,7 @@ BEFORE: Literal["before"] = "before"
 AFTER: Literal["after"] = "after"
 CROSS_ENTROPY, ZERO_ONE, SQUARED_ERROR = "cross-entropy", "0/1", "squared error"
 _LEAST_ROWS = 2
+_SIZE = (4.5, 4.5)
 _SMALLEST = np.finfo(np.float64).tiny
 
 
@@ -97,19 +99,18 @@ class MembershipAudit:
         Raises
         ------
         ParameterError
-            If matplotlib is not installed.
+            If matplotlib is not installed, or the file cannot be written.
         """
-        axes, figure = _axes(target)
         false_alarms, found = _roc(self.losses_in, self.losses_out)
         told = f"AUC {self.auc:.3f} ({self.low:.3f} to {self.high:.3f})"
-        axes.plot(false_alarms, found, label=f"{label}: {told}" if label else told)
-        axes.axline((0, 0), slope=1, color="grey", linewidth=0.8, linestyle="--")
-        axes.set(xlabel="rows from outside taken for members", ylabel="rows from inside found", aspect="equal")
-        axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right")
-        if figure is not None:
-            figure.savefig(target, bbox_inches="tight")
-        return axes
+        with canvas(target, _SIZE) as axes:
+            axes.plot(false_alarms, found, label=f"{label}: {told}" if label else told)
+            axes.axline((0, 0), slope=1, color="grey", linewidth=0.8, linestyle="--")
+            axes.set(xlabel="rows from outside taken for members", ylabel="rows from inside found", aspect="equal")
+            axes.set(xlim=(0, 1), ylim=(0, 1))
+            axes.legend(loc="lower right")
+            drawn: Axes = axes
+        return drawn
 
     def record(self, model: Any, receipt: Receipt | int) -> Literal["before", "after"]:
         """Put the figures down beside a request, in the ledger of the model that it was made to.
@@ -365,18 +366,3 @@ def _roc(inside: FloatArray, outside: FloatArray) -> tuple[FloatArray, FloatArra
     rates = (np.searchsorted(np.sort(losses), edges, side="right") / len(losses) for losses in (outside, inside))
     false_alarms, found = (np.concatenate([[0.0], rate]) for rate in rates)
     return false_alarms, found
-
-
-def _axes(target: Any) -> tuple[Axes, Any]:
-    """The axes to draw on, and their figure where it is to be written."""
-    if not isinstance(target, str | os.PathLike):
-        return target, None
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ParameterError(
-            "Plots need the package matplotlib, which is not installed; nothing was drawn. "
-            "Install it: pip install 'unlearnkit[report]'"
-        ) from error
-    figure = Figure(figsize=(4.5, 4.5))
-    return figure.add_subplot(), figure

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.errors import ParameterError
@@ -16,22 +18,36 @@ _MARKS = "osD^vP*X"
 
 def plot_plan(plan: ShardingPlan, target: Any) -> Any:
     """Draw accuracy against the cost of a month; see `ShardingPlan.plot`."""
-    if not isinstance(target, str | Path):
-        return _draw(plan, target)
-    figure = _figure()
-    axes = _draw(plan, figure.add_subplot())
+    with canvas(target, _SIZE) as axes:
+        return _draw(plan, axes)
+
+
+@contextmanager
+def canvas(target: Any, inches: tuple[float, float]) -> Iterator[Any]:
+    """The axes to draw on: the target, or those of a new figure, which is then written to the file that it names.
+
+    Raises
+    ------
+    ParameterError
+        If matplotlib is not installed, or the file cannot be written.
+    """
+    if not isinstance(target, str | os.PathLike):
+        yield target
+        return
+    figure = _figure(inches)
+    yield figure.add_subplot()
+    name = os.fspath(target)
     try:
-        # No date and no random names: one plan gives one file.
-        figure.savefig(target, metadata={"Date": None} if str(target).endswith(".svg") else None)
+        # No date and no random names: what is alike gives one file.
+        figure.savefig(name, metadata={"Date": None} if name.endswith(".svg") else None)
     except (OSError, ValueError) as error:
         raise ParameterError(
             f"The chart could not be written ({error}); nothing else was done. Name a file that ends in .svg or .png, "
             "in a folder that can be written to."
         ) from error
-    return axes
 
 
-def _figure() -> Any:
+def _figure(inches: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -39,7 +55,7 @@ def _figure() -> Any:
             "A chart takes matplotlib, which is not installed; nothing was drawn. Install it: "
             "pip install 'unlearnkit[report]'"
         ) from error
-    return Figure(figsize=_SIZE, layout="constrained")
+    return Figure(figsize=inches, layout="constrained")
 
 
 def _draw(plan: ShardingPlan, axes: Any) -> Any:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from unlearnkit.words import count
+
 MOST_COLUMNS = 20
 """Slices of the fit that have a column each; more share columns."""
 MOST_ROWS = 40
@@ -138,16 +140,12 @@ def _caption(shards: Sequence[ShardRow], n_slices: int) -> str:
     arrived = sum(sum(row.records[n_slices:]) for row in shards)
     degraded = sum(row.degraded for row in shards)
     told = [
-        f"{_count(len(shards), 'shard')} x {_count(n_slices, 'slice')}",
-        _count(records, "record"),
+        f"{count(len(shards), 'shard')} x {count(n_slices, 'slice')}",
+        count(records, "record"),
         *([f"{arrived:,} of them arrived later"] if arrived else []),
         f"{degraded:,} degraded" if degraded else "none degraded",
     ]
     return ", ".join(told)
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _head(groups: Sequence[range], n_slices: int, more: Sequence[str]) -> str:

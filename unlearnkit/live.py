@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -33,8 +33,9 @@ from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.loading import LoadRows
+from unlearnkit.overview import shard_rows
 from unlearnkit.partition import HashPartition, Partition
-from unlearnkit.plan import Context, Plan, PlannedStep, missing, numbered
+from unlearnkit.plan import Context, Plan, missing, numbered
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Estimate, Receipt, VerifyReport
 from unlearnkit.records import MemoryRecords, Place
@@ -316,15 +317,7 @@ class LiveModel:
     def layout(self) -> tuple[ShardRow, ...]:
         """The records of each slice of each shard that have a positive weight, and which steps are not trained."""
         self._sync()
-        build, stored, why = self._build, self.store.checkpoints(), self._untrainable
-        return tuple(
-            self._row(build, s, missing(steps, stored), why.get(s, "")) for s, steps in enumerate(build.plan.shards)
-        )
-
-    def _row(self, build: Build, shard: int, due: Sequence[PlannedStep], why: str) -> ShardRow:
-        records = build.plan.counts(self.config.n_slices)[shard]
-        trained = len(due) < len(build.plan.shards[shard])
-        return ShardRow(tuple(records), due[0].slice if due else None, trained, why)
+        return shard_rows(self._build.plan, self.config.n_slices, self.store.checkpoints(), self._untrainable)
 
     @property
     def model_digest(self) -> str:

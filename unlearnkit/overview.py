@@ -7,7 +7,7 @@ secret and no record is needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,9 +17,10 @@ from unlearnkit import upkeep
 from unlearnkit.blobs import Remote
 from unlearnkit.data import SliceFacts
 from unlearnkit.environment import environment_now
+from unlearnkit.figures import ShardRow
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ledger import ISOLATED, PURGED, RECEIVED, REJECTED, REPAIRED, UNFINISHED, Cell, Checkpoint, Request
-from unlearnkit.plan import Context, Plan, missing, plan_all
+from unlearnkit.plan import Context, Plan, missing, plan_all, standing
 from unlearnkit.policy import Policy, now
 from unlearnkit.store import BUILT, ENVIRONMENT, TRAINING, UNTRAINABLE, Store
 
@@ -191,6 +192,27 @@ def facts_of(settings: Mapping[str, Any], cells: Iterable[Cell]) -> list[list[Sl
 def planned(settings: Mapping[str, Any], facts: Iterable[Sequence[SliceFacts]]) -> Plan:
     """The plan of the records that the ledger describes."""
     return plan_all(Context(**settings["context"]), facts)
+
+
+def shard_rows(plan: Plan, n_slices: int, stored: Container[str], why: Mapping[int, str]) -> tuple[ShardRow, ...]:
+    """What the heat map shows of each shard.
+
+    Parameters
+    ----------
+    plan : Plan
+    n_slices : int
+        Of the fit.
+    stored : container of str
+        The keys of the states that there are.
+    why : mapping of int to str
+        Why shards cannot be trained.
+    """
+    rows = []
+    for shard, (steps, records) in enumerate(zip(plan.shards, plan.counts(n_slices), strict=True)):
+        due = missing(steps, stored)
+        serves = standing(steps, stored) is not None
+        rows.append(ShardRow(tuple(records), due[0].slice if due else None, serves, why.get(shard, "")))
+    return tuple(rows)
 
 
 def _open(request: Request, at: datetime) -> OpenRequest:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from unlearnkit.words import count, size
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -89,7 +91,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """The choice in words."""
-        return f"{_count(self.n_shards, 'shard')} of {_count(self.n_slices, 'slice')}"
+        return f"{count(self.n_shards, 'shard')} of {count(self.n_slices, 'slice')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,22 +262,3 @@ def seconds(n: float) -> str:
         if n < limit:
             return f"{n / unit:.{0 if n / unit >= 10 else 1}f} {name}"  # noqa: PLR2004
     return f"{n / 86_400:.1f} days"
-
-
-def size(n: float) -> str:
-    """A number of bytes for people.
-
-    Examples
-    --------
-    >>> size(2048), size(3.5e6)
-    ('2.0 KiB', '3.3 MiB')
-    """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if n < 1024:  # noqa: PLR2004
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} TiB"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -28,10 +28,11 @@ from unlearnkit.cli.options import (
     WeightColumn,
     optional,
 )
-from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable, say
+from unlearnkit.cli.output import DONE, UNFINISHED, Json, finish, on_terminal, readable, say
 from unlearnkit.errors import EnvironmentChangedError, RowsDifferError, TrainingError
 from unlearnkit.receipts import Receipt
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 Data = Annotated[Path, typer.Option(metavar="FILE", help="The records: CSV with a header line, or Parquet.")]
 

@@ -9,10 +9,11 @@ import typer
 from rich.table import Table
 
 from unlearnkit.cli.options import ModelName, Settings, StorePath, optional
-from unlearnkit.cli.output import Json, count, finish, readable
+from unlearnkit.cli.output import Json, finish, readable
 from unlearnkit.manifest import Manifest
 from unlearnkit.plan import NO_BASE
 from unlearnkit.standing import CURRENT, FOREIGN, OUTDATED, STALE, Standing
+from unlearnkit.words import count
 
 
 def export(

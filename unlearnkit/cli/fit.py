@@ -25,12 +25,13 @@ from unlearnkit.cli.options import (
     built,
     prior_of,
 )
-from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable
+from unlearnkit.cli.output import DONE, UNFINISHED, Json, finish, on_terminal, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.ledger import Change
 from unlearnkit.partition import BandedPartition
 from unlearnkit.policy import Policy
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 
 class Aggregation(StrEnum):

@@ -23,11 +23,12 @@ from unlearnkit.cli.options import (
     WeightColumn,
     optional,
 )
-from unlearnkit.cli.output import DONE, UNFINISHED, Json, count, finish, on_terminal, readable, say
+from unlearnkit.cli.output import DONE, UNFINISHED, Json, finish, on_terminal, readable, say
 from unlearnkit.errors import ParameterError, RowsDifferError, RowsNeededError, UnlearnKitError
 from unlearnkit.receipts import Receipt
 from unlearnkit.statements import RECTIFICATION
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 _CUT_SHORT = "A training that was cut short"
 

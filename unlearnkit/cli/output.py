@@ -159,8 +159,3 @@ def on_terminal() -> bool:
 def moment(time: datetime | None) -> str:
     """A time for people."""
     return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def count(n: int, what: str) -> str:
-    """A number with its noun: ``1 record``, ``2,000 records``."""
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

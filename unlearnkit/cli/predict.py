@@ -9,9 +9,10 @@ import typer
 
 from unlearnkit.cli.given import features_of
 from unlearnkit.cli.options import BundlePath, Jobs, ModelName, Settings, StorePathOrNone, one_of, optional
-from unlearnkit.cli.output import DONE, Json, count, finish, readable
+from unlearnkit.cli.output import DONE, Json, finish, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.typing import AnyArray
+from unlearnkit.words import count
 
 if TYPE_CHECKING:
     import pandas as pd

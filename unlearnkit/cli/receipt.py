@@ -14,9 +14,10 @@ from rich.table import Table
 
 from unlearnkit.cli.given import STDIN, text_of
 from unlearnkit.cli.options import StorePath
-from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, moment, readable
+from unlearnkit.cli.output import DONE, FINDING, Json, finish, moment, readable
 from unlearnkit.errors import DataError, ParameterError, StateError, UnknownRecordError
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 if TYPE_CHECKING:
     from unlearnkit.ledger import Request

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, readable
+from unlearnkit.cli.output import DONE, FINDING, Json, finish, readable
 from unlearnkit.files import sync_folder, write_new
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 
 def report(

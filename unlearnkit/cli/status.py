@@ -10,13 +10,13 @@ from rich.table import Table
 
 from unlearnkit.cli import bundle as of_bundles
 from unlearnkit.cli.options import BundlePath, StorePathOrNone, one_of
-from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, moment, readable, spoken
+from unlearnkit.cli.output import DONE, FINDING, Json, finish, moment, readable, spoken
 from unlearnkit.overview import OpenRequest, Overview, overview
 from unlearnkit.standing import standing
 from unlearnkit.store import Store
+from unlearnkit.words import count
+from unlearnkit.words import size as of_bytes
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
-_STEP = 1024
 _SHOWN = 50
 
 
@@ -77,9 +77,9 @@ def _table(found: Overview) -> Table:
 
 def _rows(found: Overview) -> dict[str, str]:
     sizes = found.sizes
-    size = f"data {_size(sizes.data)}, states {_size(sizes.states)}"
-    size += "" if sizes.ledger is None else f", ledger {_size(sizes.ledger)}"
-    size += f", unreferenced {_size(sizes.unreferenced)}" if sizes.unreferenced else ""
+    size = f"data {of_bytes(sizes.data)}, states {of_bytes(sizes.states)}"
+    size += "" if sizes.ledger is None else f", ledger {of_bytes(sizes.ledger)}"
+    size += f", unreferenced {of_bytes(sizes.unreferenced)}" if sizes.unreferenced else ""
     policy = f"{found.policy.regime}, {count(found.policy.days_to_answer, 'day')} to answer"
     rows = {
         "records": f"{found.n_records:,} in {count(found.n_shards, 'shard')} of {count(found.n_slices, 'slice')}",
@@ -123,11 +123,3 @@ def _open(requests: tuple[OpenRequest, ...]) -> list[Table | str]:
         grid.add_row(str(request.sequence), request.state, moment(request.received_at), moment(request.due_at), left)
     rest = len(requests) - _SHOWN
     return ["", grid, *([f"... and {rest:,} more"] if rest > 0 else []), ""]
-
-
-def _size(n: float) -> str:
-    for unit in _UNITS[:-1]:
-        if n < _STEP:
-            return f"{n:.0f} {unit}" if unit == _UNITS[0] else f"{n:.1f} {unit}"
-        n /= _STEP
-    return f"{n:.1f} {_UNITS[-1]}"

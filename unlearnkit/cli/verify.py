@@ -22,10 +22,11 @@ from unlearnkit.cli.options import (
     WeightColumn,
     optional,
 )
-from unlearnkit.cli.output import DONE, FINDING, Json, count, finish, on_terminal, readable
+from unlearnkit.cli.output import DONE, FINDING, Json, finish, on_terminal, readable
 from unlearnkit.errors import ParameterError
 from unlearnkit.receipts import VerifyReport
 from unlearnkit.store import Store
+from unlearnkit.words import count
 
 _SHOWN = 20
 

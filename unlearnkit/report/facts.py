@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
@@ -16,9 +16,9 @@ from unlearnkit.external import STORED
 from unlearnkit.figures import ShardRow
 from unlearnkit.ledger import ISOLATED, PURGED, RECEIVED, REJECTED, REPAIRED, Request
 from unlearnkit.manifest import digest_of
-from unlearnkit.overview import Overview, overview, planned
+from unlearnkit.overview import Overview, overview, planned, shard_rows
 from unlearnkit.overview import facts_of as slices_of
-from unlearnkit.plan import NO_BASE, Plan, missing, standing
+from unlearnkit.plan import NO_BASE, Plan
 from unlearnkit.policy import Policy, now
 from unlearnkit.receipts import Receipt
 from unlearnkit.report.proof import Proof, Stated, proof
@@ -184,17 +184,9 @@ def _shards(
         if request.state == REPAIRED
         for shard in request.facts["shards"].keys() - request.facts["untrainable_shards"].keys()
     )
-    counts = plan.counts(n_slices)
+    rows = shard_rows(plan, n_slices, stored, {int(shard): words for shard, words in why.items()})
     return tuple(
-        ShardRow(
-            records=tuple(counts[s]),
-            due=due[0].slice if (due := missing(steps, stored)) else None,
-            serves=standing(steps, stored) is not None,
-            why=why.get(str(s), ""),
-            built=built[s] if s < len(built) else None,
-            repairs=repairs[str(s)],
-        )
-        for s, steps in enumerate(plan.shards)
+        replace(row, built=built[s] if s < len(built) else None, repairs=repairs[str(s)]) for s, row in enumerate(rows)
     )
 
 

@@ -9,6 +9,7 @@ from unlearnkit.errors import ParameterError
 from unlearnkit.figures import heat_map
 from unlearnkit.report.facts import Facts
 from unlearnkit.report.timeline import LEFT, RIGHT, ROW, TOP, WIDTH, grouped, shown, timeline
+from unlearnkit.words import size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -65,7 +66,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": _moment, "day": _day, "number": _number, "short": _short, "size": _size}
+    environment.filters |= {"moment": _moment, "day": _day, "number": _number, "short": _short, "size": size}
     return environment
 
 
@@ -83,11 +84,3 @@ def _number(n: int) -> str:
 
 def _short(digest: str | None) -> str:
     return "-" if digest is None else digest[:_SHOWN_DIGITS]
-
-
-def _size(n: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if n < 1024:  # noqa: PLR2004
-            return f"{n:.0f} {unit}" if unit == "bytes" else f"{n:.1f} {unit}"
-        n /= 1024
-    return f"{n:.1f} TiB"
