@@ -320,9 +320,9 @@ def test_chart_says_what_is_wrong(planned, tmp_path):
 def test_shards_of_one_class_say_nothing_of_the_size_of_states():
     X = np.random.default_rng(0).normal(size=(60, 3))
     whole = sample_of(X, np.arange(60) < 3, None, None)
-    model = SISAClassifier(SGD, n_shards=20, random_state=0)
+    model = SISAClassifier(SGD, n_shards=20, n_slices=1, random_state=0)
     found = attempt(model, whole, whole, lambda *_: 1.0, np.random.default_rng(0))
-    fitted = SISAClassifier(SGD, n_shards=20, random_state=0).fit(X, np.arange(60) < 3, ids=range(60))
+    fitted = SISAClassifier(SGD, n_shards=20, n_slices=1, random_state=0).fit(X, np.arange(60) < 3, ids=range(60))
     trained = [state for state in fitted.estimators_ if state is not None and not isinstance(state, int)]
     assert 0 < len(found.states) == len(trained) < 20
     assert found.states[:, 0].min() > 0.8 * found.states[:, 0].max()
