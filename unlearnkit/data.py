@@ -17,7 +17,7 @@ import numpy as np
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import hash_items, hash_rows, row_key
 from unlearnkit.schema import Schema
-from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray
+from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray, Rows
 from unlearnkit.validation import is_frame, is_sparse
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32
 _CHUNK_BYTES = 1 << 18
-_FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +93,16 @@ class ShardRecords:
     def facts(self, n_slices: int, *, classification: bool) -> tuple[SliceFacts, ...]:
         """The facts of each slice."""
         bounds = self.bounds(n_slices)
-        return tuple(self.facts_between(a, b, classification=classification) for a, b in pairwise(bounds))
+        return tuple(self.facts_of(slice(a, b), classification=classification) for a, b in pairwise(bounds))
 
-    def facts_between(self, start: int, stop: int, *, classification: bool) -> SliceFacts:
-        """The facts of these rows, which all have a positive weight."""
-        weight = np.ones(stop - start) if self.weight is None else self.weight[start:stop]
-        rows = [self.rid[start:stop], self.content[start:stop], as_bytes(weight)]
-        digest = hashlib.sha256(np.concatenate(rows, axis=1).tobytes()).hexdigest()
-        classes = _distinct(self.y[start:stop]) if classification else frozenset()
-        return SliceFacts(stop - start, digest, classes)
+    def facts_of(self, rows: Rows, *, classification: bool) -> SliceFacts:
+        """The facts of these rows, which are of one slice and all have a positive weight."""
+        rid = self.rid[rows]
+        weight = np.ones(len(rid)) if self.weight is None else self.weight[rows]
+        joined = np.concatenate([rid, self.content[rows], as_bytes(weight)], axis=1)
+        digest = hashlib.sha256(joined.tobytes()).hexdigest()
+        classes = _distinct(self.y[rows]) if classification else frozenset()
+        return SliceFacts(len(rid), digest, classes)
 
     def of_slice(self, r: int) -> ShardRecords:
         """The records of one slice, which may be views of these."""
@@ -136,13 +136,11 @@ class ShardRecords:
         if not len(self) or not keys:
             return found
         own = self.rid if self.handle is None else self.handle
-        if len(keys) > _FEW:
-            return np.fromiter((key in keys for key in _as_bytes_objects(own)), dtype=bool, count=len(self))
         # Eight bytes find the candidates fast; all sixteen decide.
         first = np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0]
-        wanted = np.frombuffer(b"".join(key[:8] for key in keys), dtype=np.uint64)
-        for i in np.flatnonzero(np.logical_or.reduce([first == key for key in wanted])):
-            found[i] = own[i].tobytes() in keys
+        wanted = np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
+        likely = np.flatnonzero(np.isin(first, wanted))
+        found[likely] = [key in keys for key in _as_bytes_objects(own[likely])]
         return found
 
     def keys(self, rows: BoolArray) -> set[bytes]:

@@ -130,6 +130,8 @@ class SisaEnsemble(ForgettingModel):
                 # On a used store, requests may have waited for these steps.
                 finished = self._finish()
                 self._settled()
+                # The first request would otherwise wait for it.
+                self._eraser.digest(self._build.plan, self.store.checkpoints())
         notify_done(finished)
         self._warn(failures)
         return self

@@ -36,10 +36,10 @@ from unlearnkit.ledger import (
     Item,
     Request,
 )
-from unlearnkit.plan import NO_BASE, Context, Plan, missing, needed, plan_shard, repeated, standing
+from unlearnkit.plan import NO_BASE, Context, Plan, PlannedStep, missing, needed, plan_shard, repeated, standing
 from unlearnkit.policy import now
 from unlearnkit.receipts import Estimate
-from unlearnkit.records import Records, Removed
+from unlearnkit.records import MemoryRecords, Records, Removed
 from unlearnkit.store import UNTRAINABLE, Store
 from unlearnkit.stored import StoredRecords
 from unlearnkit.verification import Digests
@@ -67,15 +67,6 @@ class Removal:
     build: Build
     removed: Removed
     pseudonyms: frozenset[str]
-    already: int
-    unknown: tuple[Item, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _SortedOut:
-    """The items of a request: those with records by their addresses, how many were forgotten before, and the rest."""
-
-    found: dict[bytes, Item]
     already: int
     unknown: tuple[Item, ...]
 
@@ -123,16 +114,17 @@ class Eraser:
         ids = as_list(ids)
         items = self.addresses.items(ids)
         request = self.store.request(items, search=self.addresses.shards(ids))
-        unknown = self._sorted_out(build, request).unknown
+        wanted = _wanted(request)
+        _, unknown = self._absent(wanted, build.records.found(wanted, self._shards(request)))
         if not unknown:
             return request
-        positions = self.addresses.positions(ids, unknown)
+        strangers, positions = set(unknown), self.addresses.positions(ids, unknown)
         if missing == "raise":
             raise UnknownRecordError(
                 f"{len(unknown)} of {len(items)} ids belong to no record of this model (positions in the request: "
                 f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
             )
-        known = tuple(item for item in items if item not in set(unknown))
+        known = tuple(item for item in items if item not in strangers)
         return replace(request, items=known, facts=request.facts | {"skipped": list(positions)})
 
     def remove(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> Removal:
@@ -145,27 +137,29 @@ class Eraser:
         erased : frozenset of str
             Pseudonyms that are about to become tombstones.
         """
-        sorted_out = self._sorted_out(build, request, erased)
-        records, removed = build.records.without(sorted_out.found, self._shards(request))
-        changed = {s: plan_shard(self.blueprint.context, s, records.facts(s)) for s in removed.touched}
+        wanted = _wanted(request)
+        records, removed = build.records.without(wanted, self._shards(request))
+        already, unknown = self._absent(wanted, removed.addresses, erased)
         return Removal(
-            build=Build(records, build.plan.with_shards(changed)),
+            build=Build(records, build.plan.with_shards(self._replanned(build.plan, records, removed))),
             removed=removed,
-            pseudonyms=frozenset(item.pseudonym for item in sorted_out.found.values()),
-            already=sorted_out.already,
-            unknown=sorted_out.unknown,
+            pseudonyms=frozenset(wanted[address].pseudonym for address in removed.addresses),
+            already=already,
+            unknown=unknown,
         )
 
-    def _sorted_out(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> _SortedOut:
-        wanted = {bytes.fromhex(item.address): item for item in request.items}
-        found = build.records.found(wanted, self._shards(request))
+    def _replanned(self, plan: Plan, records: Records, removed: Removed) -> dict[int, tuple[PlannedStep, ...]]:
+        """The steps of the shards that lost rows of positive weight: as before up to the first slice that did."""
+        known = {s: [step for step in plan.shards[s] if step.place < first] for s, first in removed.first.items()}
+        return {s: plan_shard(self.blueprint.context, s, records.facts(s), own) for s, own in known.items()}
+
+    def _absent(
+        self, wanted: Mapping[bytes, Item], found: Collection[bytes], erased: frozenset[str] = frozenset()
+    ) -> tuple[int, tuple[Item, ...]]:
+        """Of the items that have no records: how many were forgotten before, and the others."""
         absent = [address for address in wanted if address not in found]
         forgotten = self.forgotten_among(absent, erased) if absent else set()
-        return _SortedOut(
-            found={address: wanted[address] for address in wanted if address in found},
-            already=len(forgotten),
-            unknown=tuple(wanted[address] for address in absent if address not in forgotten),
-        )
+        return len(forgotten), tuple(wanted[address] for address in absent if address not in forgotten)
 
     def _shards(self, request: Request) -> Iterable[int]:
         """The shards where the records of a request may be."""
@@ -313,10 +307,13 @@ class Eraser:
         if not isolated:
             return build
         if not self.store.durable:
-            if isinstance(build.records, StoredRecords):
+            facts: dict[str, Any] = {"isolated_at": now().isoformat()}
+            if isinstance(build.records, MemoryRecords):
+                build.records.rewrite()
+            else:
                 isolated, build = self._rewrite(isolated, build)
                 self.store.sweep()
-            self.store.apply(Change(requests=tuple(_purged(request, {}) for request in isolated)))
+            self.store.apply(Change(requests=tuple(_purged(request, facts) for request in isolated)))
             return build
         isolated, build = self._rewrite(isolated, build)
         self.store.sweep()
@@ -446,9 +443,12 @@ def estimate(
 
 def _purged(request: Request, facts: Mapping[str, Any]) -> Request:
     """The request, of which nothing is left from now on."""
-    at = now()
-    known = {"isolated_at": at.isoformat()} | request.facts | dict(facts) | {"purged_at": at.isoformat()}
-    return replace(request, state=PURGED, items=(), facts=known)
+    return replace(request, state=PURGED, items=(), facts={**facts, **request.facts, "purged_at": now().isoformat()})
+
+
+def _wanted(request: Request) -> dict[bytes, Item]:
+    """The items of a request by the addresses of their records."""
+    return {bytes.fromhex(item.address): item for item in request.items}
 
 
 def _public(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from unlearnkit.errors import DataError, UnknownRecordError
-from unlearnkit.typing import AnyArray, IntArray
+from unlearnkit.typing import AnyArray, Rows
 
 INT, STR, UUID, BYTES = "int", "str", "uuid", "bytes"
 
@@ -54,7 +54,7 @@ def _sequence(ids: Any) -> Sequence[Any] | AnyArray:
     return values if values.ndim else [values.item()]
 
 
-def _some(values: Sequence[Any] | AnyArray, rows: slice | IntArray) -> list[Any]:
+def _some(values: Sequence[Any] | AnyArray, rows: Rows) -> list[Any]:
     """Those of these rows as a list of Python values."""
     if not isinstance(values, np.ndarray):
         return list(values[rows]) if isinstance(rows, slice) else [values[i] for i in rows.tolist()]
@@ -80,7 +80,7 @@ class IdColumn:
     def __len__(self) -> int:
         return len(self.values)
 
-    def encoded(self, rows: slice | IntArray) -> list[bytes]:
+    def encoded(self, rows: Rows) -> list[bytes]:
         """The bytes of the ids of these rows.
 
         Examples

@@ -205,12 +205,24 @@ def plan_all(context: Context, facts: Iterable[Sequence[SliceFacts]]) -> Plan:
     return Plan(shards, None if context.base == NO_BASE else context.base)
 
 
-def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tuple[PlannedStep, ...]:
-    """The steps of one shard, from the facts of its slices."""
-    steps: list[PlannedStep] = []
-    seen: frozenset[int] = frozenset()
-    n = 0
-    for place, r, facts in _numbered(slices, context.n_slices):
+def plan_shard(
+    context: Context, shard: int, slices: Sequence[SliceFacts], known: Sequence[PlannedStep] = ()
+) -> tuple[PlannedStep, ...]:
+    """The steps of one shard, from the facts of its slices.
+
+    Parameters
+    ----------
+    context : Context
+    shard : int
+    slices : sequence of SliceFacts
+    known : sequence of PlannedStep
+        The first steps, where they are known: of slices whose facts, and those of all before them, have not changed.
+    """
+    steps = list(known)
+    numbered_slices = list(_numbered(slices, context.n_slices))
+    seen = frozenset[int]().union(*(facts.classes for _, _, facts in numbered_slices[: len(steps)]))
+    n = steps[-1].n if steps else 0
+    for place, r, facts in numbered_slices[len(steps) :]:
         n += facts.n
         gained = bool(facts.classes - seen)
         seen |= facts.classes
@@ -218,8 +230,9 @@ def plan_shard(context: Context, shard: int, slices: Sequence[SliceFacts]) -> tu
         step = _plan_step(context, shard, r, place, facts, previous=previous, seen=seen, n=n, gained=gained)
         steps.append(step)
     last = len(steps) - 1
+    keeping = [i == last or _is_due(context, step.slice) for i, step in enumerate(steps)]
     return tuple(
-        step if i == last or _is_due(context, step.slice) else replace(step, kept=False) for i, step in enumerate(steps)
+        step if step.kept == kept else replace(step, kept=kept) for step, kept in zip(steps, keeping, strict=True)
     )
 
 
@@ -256,11 +269,12 @@ def _plan_step(
     restart = previous is None or not context.resumable or (gained and not context.absent_classes)
     # After a constant of the same class comes another: neither holds any training to go on from.
     parent = None if previous is None or restart or constant else previous
-    start = Fraction(0) if parent is None else parent.step.stop
-    stop = Fraction(r + 1, context.n_slices) if context.resumable else Fraction(1)
+    # A learner that goes on has had the slices up to that of its parent; another has the whole budget.
+    done, due = 0 if parent is None else parent.slice + 1, r + 1 if context.resumable else context.n_slices
+    start, stop, shown = _share(done, due, context.n_slices)
     chained = root(context, shard) if previous is None else previous.key
     return PlannedStep(
-        step=Step(shard, r, start, stop, epochs(start, stop, context.n_slices), step_seed(context.seed, shard, r)),
+        step=Step(shard, r, start, stop, shown, step_seed(context.seed, shard, r)),
         key=chain("step", chained, r, str(start), str(stop), facts.digest),
         parent=None if parent is None else parent.key,
         n_old=0 if parent is None else parent.n,
@@ -291,6 +305,12 @@ def step_seed(seed: int, shard: int, r: int) -> int:
 
 
 @lru_cache(maxsize=1 << 12)
+def _share(done: int, due: int, n_slices: int) -> tuple[Fraction, Fraction, Fraction]:
+    """Start and stop of a step in the budget, and its epochs, from the slices before it and with it."""
+    start, stop = Fraction(done, n_slices), Fraction(due, n_slices)
+    return start, stop, epochs(start, stop, n_slices)
+
+
 def epochs(start: Fraction, stop: Fraction, n_slices: int) -> Fraction:
     """Epochs over the prefix that keep the total of sample presentations whatever the slicing.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from unlearnkit.data import ShardRecords, SliceFacts
 from unlearnkit.schema import Schema
-from unlearnkit.typing import AnyArray, BoolArray, FloatArray
+from unlearnkit.typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
 from unlearnkit.validation import is_frame
 
 CLASSES = -1
@@ -39,11 +39,14 @@ class Removed:
         is void.
     touched : frozenset of int
         The shards that lost any row.
+    addresses : frozenset of bytes
+        Of the rows.
     """
 
     n_records: int
     first: dict[int, int]
     touched: frozenset[int]
+    addresses: frozenset[bytes]
 
 
 class Records(Protocol):
@@ -112,8 +115,34 @@ class Records(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Remaining:
+    """The rows of a shard that are left, not copied yet: to copy a shard takes longer than all else that isolates it.
+
+    Attributes
+    ----------
+    records : ShardRecords
+        All rows, those that were taken out included.
+    rows : ndarray of shape (n,)
+        Which are left.
+    """
+
+    records: ShardRecords
+    rows: IntArray
+
+    @classmethod
+    def without(cls, records: ShardRecords, gone: BoolArray) -> _Remaining:
+        return cls(records, np.flatnonzero(~gone))
+
+    def copied(self) -> ShardRecords:
+        """The rows that are left; nothing of the others is in the result."""
+        return self.records.take(self.rows, int((self.rows < self.records.n_active).sum()))
+
+
 class MemoryRecords:
     """Records in memory.
+
+    What is taken out by `without` is held until `rewrite`.
 
     Parameters
     ----------
@@ -124,7 +153,7 @@ class MemoryRecords:
     """
 
     def __init__(self, shards: Sequence[ShardRecords], n_slices: int, *, classification: bool) -> None:
-        self._shards = tuple(shards)
+        self._shards: list[ShardRecords | _Remaining] = list(shards)
         self._n_slices = n_slices
         self._classification = classification
         # Read often, and dear at the size of a model; they follow from the records, which do not change.
@@ -144,7 +173,7 @@ class MemoryRecords:
     @property
     def n_records(self) -> int:
         """All records, whatever their weight."""
-        return sum(len(records) for records in self._shards)
+        return sum(len(held.rows if isinstance(held, _Remaining) else held) for held in self._shards)
 
     @property
     def classification(self) -> bool:
@@ -153,36 +182,45 @@ class MemoryRecords:
 
     def shard(self, shard: int) -> ShardRecords:
         """The records of one shard."""
-        return self._shards[shard]
+        held = self._shards[shard]
+        if isinstance(held, _Remaining):
+            # Should two threads do it at once, both come to the same.
+            held = self._shards[shard] = held.copied()
+        return held
 
     def rows(self, shard: int) -> ShardRecords:
         """The records of one shard."""
-        return self._shards[shard]
+        return self.shard(shard)
+
+    def rewrite(self) -> None:
+        """Let go of what `without` has taken out."""
+        for shard in range(self.n_shards):
+            self.shard(shard)
 
     def facts(self, shard: int) -> tuple[SliceFacts, ...]:
         """What the plan needs to know of each slice of a shard."""
         if shard not in self._facts:
-            records = self._shards[shard]
+            records = self.shard(shard)
             self._facts[shard] = records.facts(self._n_slices, classification=self._classification)
         return self._facts[shard]
 
     def targets(self, shard: int) -> tuple[AnyArray, FloatArray | None]:
         """Targets and weights of a shard's rows of positive weight."""
-        return active_targets(self._shards[shard])
+        return active_targets(self.shard(shard))
 
     def cell(self, shard: int, slice: int) -> ShardRecords:  # noqa: A002 - the word of the field
         """The records of one slice of a shard."""
-        records = self._shards[shard]
+        records = self.shard(shard)
         rows = np.flatnonzero(records.slice == slice)
         return records.take(rows, int((rows < records.n_active).sum()))
 
     def places(self, addresses: Collection[bytes], shards: Iterable[int]) -> dict[bytes, list[Place]]:
         """The cells of these shards that hold records of each of these addresses, in order of slices, then shards."""
-        return places_of(((shard, self._shards[shard]) for shard in shards), addresses)
+        return places_of(((shard, self.shard(shard)) for shard in shards), addresses)
 
     def addresses(self, shard: int) -> set[bytes]:
         """The addresses of all records of a shard."""
-        records = self._shards[shard]
+        records = self.shard(shard)
         return records.keys(np.ones(len(records), dtype=bool))
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
@@ -190,51 +228,57 @@ class MemoryRecords:
         wanted = set(addresses)
         found: set[bytes] = set()
         for shard in set(shards):
-            records = self._shards[shard]
+            records = self.shard(shard)
             found |= records.keys(records.matching(wanted))
         return found
 
     def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[MemoryRecords, Removed]:
         """The records but for those at these addresses in these shards, and what that took out."""
         wanted = set(addresses)
-        matching = {shard: self._shards[shard].matching(wanted) for shard in sorted(set(shards))}
+        old = {shard: self.shard(shard) for shard in sorted(set(shards))}
+        matching = {shard: records.matching(wanted) for shard, records in old.items()}
         gone = {shard: rows for shard, rows in matching.items() if rows.any()}
-        first = {shard: first_slice(self._shards[shard], rows) for shard, rows in gone.items()}
+        first = {shard: first_slice(old[shard], rows) for shard, rows in gone.items()}
         removed = Removed(
             n_records=sum(int(rows.sum()) for rows in gone.values()),
             first={shard: r for shard, r in first.items() if r is not None},
             touched=frozenset(gone),
+            addresses=frozenset[bytes]().union(*(old[shard].keys(rows) for shard, rows in gone.items())),
         )
-        left = self.with_shards({s: self._shards[s].without(rows) for s, rows in gone.items()}, self._n_slices)
-        for shard, rows in gone.items():
-            changed = set(self._shards[shard].slice[rows].tolist())
-            left._refresh_facts(shard, self._facts.get(shard), changed)  # noqa: SLF001 - its own
+        left = self._with({s: _Remaining.without(old[s], rows) for s, rows in gone.items()}, self._n_slices)
+        facts = {s: self._facts_without(s, rows) for s, rows in gone.items() if s in self._facts}
+        left._facts |= facts  # noqa: SLF001 - its own
         return left, removed
 
-    def _refresh_facts(self, shard: int, known: tuple[SliceFacts, ...] | None, changed: Collection[int]) -> None:
-        """Take over the facts of those slices of a shard that did not change, if they are known."""
-        if known is None:
-            return
-        bounds = self._shards[shard].bounds(self._n_slices)
-        self._facts[shard] = tuple(
-            self._shards[shard].facts_between(a, b, classification=self._classification) if r in changed else known[r]
-            for r, (a, b) in enumerate(pairwise(bounds))
+    def _facts_without(self, shard: int, gone: BoolArray) -> tuple[SliceFacts, ...]:
+        """The facts of a shard but for these rows: those of other slices stay as they are known."""
+        records = self.shard(shard)
+        changed = set(records.slice[gone].tolist())
+        return tuple(
+            records.facts_of(a + np.flatnonzero(~gone[a:b]), classification=self._classification)
+            if r in changed
+            else self._facts[shard][r]
+            for r, (a, b) in enumerate(pairwise(records.bounds(self._n_slices)))
         )
 
     def with_shards(self, changed: Mapping[int, ShardRecords], n_slices: int) -> MemoryRecords:
         """The records with these in place of those of the same shards."""
+        return self._with(changed, n_slices)
+
+    def _with(self, changed: Mapping[int, ShardRecords | _Remaining], n_slices: int) -> MemoryRecords:
         touched = changed.keys() if n_slices == self._n_slices else set(range(self.n_shards))
-        shards = [changed.get(shard, records) for shard, records in enumerate(self._shards)]
-        records = MemoryRecords(shards, n_slices, classification=self._classification)
+        records = MemoryRecords((), n_slices, classification=self._classification)
+        records._shards = [changed.get(shard, held) for shard, held in enumerate(self._shards)]
         records._facts = {shard: facts for shard, facts in self._facts.items() if shard not in touched}
         records._support = {shard: found for shard, found in self._support.items() if shard not in touched}
         return records
 
     def support(self) -> Support:
         """The categories and class labels that some record has, whatever its weight."""
-        for shard, records in enumerate(self._shards):
+        for shard, held in enumerate(self._shards):
             if shard not in self._support:
-                self._support[shard] = support_of(records, classification=self._classification)
+                known, rows = (held.records, held.rows) if isinstance(held, _Remaining) else (held, slice(None))
+                self._support[shard] = support_of(known, rows, classification=self._classification)
         return joined(self._support.values())
 
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
@@ -266,11 +310,11 @@ def first_slice(records: ShardRecords, rows: BoolArray) -> int | None:
     return int(records.slice[active].min()) if len(active) else None
 
 
-def support_of(records: ShardRecords, *, classification: bool) -> Support:
-    """The categories and class labels that these records have."""
-    codes = {number: column.cat.codes.to_numpy() for number, column in _category_columns(records)}
+def support_of(records: ShardRecords, rows: Rows = slice(None), *, classification: bool) -> Support:
+    """The categories and class labels that some of these rows have."""
+    codes = {number: column.cat.codes.to_numpy()[rows] for number, column in _category_columns(records)}
     if classification:
-        codes[CLASSES] = records.y
+        codes[CLASSES] = records.y[rows]
     # A missing value has the code -1.
     known = {n: frozenset(np.flatnonzero(np.bincount(found[found >= 0])).tolist()) for n, found in codes.items()}
     return {number: found for number, found in known.items() if found}

@@ -185,7 +185,7 @@ class StoredRecords:
                     first.setdefault(cell.shard, cell.slice)
         left = self._with(changed, self._pending | gone)
         touched = frozenset(cell.shard for cell in changed)
-        return left, Removed(self.n_records - left.n_records, first, touched)
+        return left, Removed(self.n_records - left.n_records, first, touched, frozenset(gone))
 
     def support(self) -> Support:
         """The categories and class labels that some record has; of stale cells, the categories that any had."""
@@ -331,7 +331,7 @@ class StoredRecords:
         """The records that were not removed: exactly those that the cell promises."""
         if cell.stale:
             records = records.without(records.matching(set(self._pending)))
-        facts = records.facts_between(0, records.n_active, classification=self._schema.classes is not None)
+        facts = records.facts_of(np.s_[: records.n_active], classification=self._schema.classes is not None)
         found = (len(records), facts.n, facts.digest, facts.classes)
         promised = (cell.n_records, cell.n, cell.digest, frozenset(cell.classes))
         if found != promised or (records.slice != cell.slice).any():
@@ -349,7 +349,7 @@ def _names(cell: Cell) -> dict[str, str]:
 def describe(shard: int, slice: int, records: ShardRecords, schema: Schema) -> Cell:  # noqa: A002 - the word of the field
     """What the ledger is to know of a cell of these records, but for the names of its blobs."""
     classification = schema.classes is not None
-    facts = records.facts_between(0, records.n_active, classification=classification)
+    facts = records.facts_of(np.s_[: records.n_active], classification=classification)
     support = support_of(records, classification=classification)
     return Cell(
         shard=shard,

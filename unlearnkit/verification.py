@@ -36,10 +36,10 @@ def model_digest(config: Config, schema: Schema, states: States) -> str:
 
 
 class Digests:
-    """Digests of plans that differ in a few shards, as those before and after a request do: others are framed once."""
+    """Digests of plans that differ in a few states, as those before and after a request do: others are framed once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[tuple[Any, ...], bytes]] = {}
+        self._known: dict[int, tuple[list[Any], list[bytes]]] = {}
 
     def of(self, config: Config, schema: Schema, plan: Plan, stored: Mapping[str, Checkpoint]) -> str:
         """The `model_digest` of the states of a plan that are stored and are to be kept."""
@@ -48,12 +48,15 @@ class Digests:
 
     def _shard(self, shard: int, steps: Sequence[PlannedStep], stored: Mapping[str, Checkpoint]) -> bytes:
         kept = [step for step in steps if step.kept and step.key in stored]
-        states = tuple([(step.step.slice, stored[step.key].parts) for step in kept])
-        known, found = self._known.get(shard, (None, b""))
+        states = [(step.step.slice, stored[step.key].parts) for step in kept]
+        known, found = self._known.get(shard, ([], []))
         if states != known:
-            found = b"".join([_framed(shard, r, parts) for r, parts in states])
+            # Most often some of the last were dropped, or have come.
+            same = next((i for i, (own, was) in enumerate(zip(states, known, strict=False)) if own != was), None)
+            same = min(len(states), len(known)) if same is None else same
+            found = found[:same] + [_framed(shard, r, parts) for r, parts in states[same:]]
             self._known[shard] = states, found
-        return found
+        return b"".join(found)
 
 
 def _digest(config: Config, schema: Schema, states: bytes) -> str:
