@@ -182,3 +182,21 @@ def test_a_plan_replaces_shards():
     changed = Plan(shards).with_shards({1: ()})
     assert changed.shards == (shards[0], (), shards[2])
     assert changed.keys == {s.key for s in (*shards[0], *shards[2])}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sets(st.integers(0, 2), min_size=1)), min_size=1, max_size=9),
+    st.data(),
+)
+def test_steps_that_are_known_are_taken_over(slices, data):
+    known = [facts(n, classes if n else (), tag=str(r)) for r, (n, classes) in enumerate(slices)]
+    context = replace(
+        CONTEXT,
+        n_slices=data.draw(st.integers(1, len(slices))),
+        checkpoint_every=data.draw(st.integers(1, 3)),
+        resumable=data.draw(st.booleans()),
+    )
+    changed = data.draw(st.integers(0, len(slices) - 1))
+    others = [*known[:changed], facts(data.draw(st.integers(0, 2)), tag="other"), *known[changed + 1 :]]
+    before = [step for step in plan_shard(context, 0, known) if step.place < changed]
+    assert plan_shard(context, 0, others, before) == plan_shard(context, 0, others)

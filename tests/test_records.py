@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from collections import Counter
 from dataclasses import fields, replace
 
@@ -242,6 +243,19 @@ def test_the_value_before_is_as_it_was(records, case):
     before = pickle.loads(pickle.dumps(memory))
     records.without(list(everything(records))[:5], ALL)
     assert_same(before, records)
+
+
+def test_memory_lets_go_of_what_was_taken_out_when_it_is_rewritten():
+    memory, _ = CASES["weights"]()
+    address = min(memory.addresses(0))
+    memory = memory.with_shards({0: memory.shard(0).without(np.zeros(len(memory.shard(0)), dtype=bool))}, SLICES)
+    old = weakref.ref(memory.shard(0).X)
+    memory, removed = memory.without([address], ALL)
+    assert removed.n_records
+    # To copy what is left takes time, and a request is served before.
+    assert old() is not None
+    memory.rewrite()
+    assert old() is None
 
 
 def test_what_is_not_there_takes_nothing_out(records):
