@@ -19,7 +19,7 @@ from unlearnkit.plan import Plan
 from unlearnkit.restoring import Restorer
 from unlearnkit.signing import envelope_digest
 from unlearnkit.sql import SqlLedger
-from unlearnkit.statements import read, verify_chain
+from unlearnkit.statements import Chain
 from unlearnkit.store import CHAIN, Store
 
 
@@ -80,17 +80,23 @@ def _faults(request: Request) -> Iterator[str]:
 
 def statements(store: Store) -> Findings:
     """Whether the chain of signed statements is whole, and each request has its own."""
-    ledger, keys = store.ledger, store.secrets.public_keys
-    envelopes, noted = ledger.statements(), ledger.note(CHAIN, {"number": 0, "digest": None})
+    yield from chained(store, Chain.read(store.ledger.statements(), store.secrets.public_keys))
+
+
+def chained(store: Store, chain: Chain) -> Findings:
+    """The same of a chain that was read before."""
+    ledger = store.ledger
+    noted = ledger.note(CHAIN, {"number": 0, "digest": None})
     remedy = "Compare with the receipts that were given out, and restore the ledger and signing.pub from a backup."
-    faults = verify_chain(envelopes, keys, noted["number"])
-    last = envelope_digest(envelopes[-1]) if envelopes else None
+    faults = chain.faults(noted["number"])
+    last = envelope_digest(chain.envelopes[-1]) if chain.envelopes else None
     if last != noted["digest"]:
         faults.append("The last statement is not the one that the ledger remembers.")
     for what in faults:
         yield Finding("statement", "statements", what, remedy)
     if not faults:
-        stated = {(s["request"]["sequence"], s["kind"]) for s in (read(e, keys)["predicate"] for e in envelopes)}
+        told = [statement["predicate"] for statement in chain.statements if statement is not None]
+        stated = {(predicate["request"]["sequence"], predicate["kind"]) for predicate in told}
         for request in ledger.requests(PURGED, REPAIRED, REJECTED):
             needed = (PURGED, REPAIRED) if request.state == REPAIRED else (request.state,)
             for kind in needed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -185,6 +186,56 @@ def _canonical(statement: dict[str, Any]) -> bytes:
     return json.dumps(statement, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Signed statements, oldest first, each of which is verified once.
+
+    Attributes
+    ----------
+    envelopes : tuple of str
+    statements : tuple of dict or None
+        What the envelopes hold, at the same places; None for one that cannot be trusted.
+    unread : tuple of str
+        Why not.
+    """
+
+    envelopes: tuple[str, ...]
+    statements: tuple[dict[str, Any] | None, ...]
+    unread: tuple[str, ...]
+
+    @classmethod
+    def read(cls, envelopes: Sequence[str], public_keys: str) -> Chain:
+        """Verify and read each statement.
+
+        Raises
+        ------
+        StateError
+            If the public keys cannot be used.
+        """
+        known_keys(public_keys)
+        statements: list[dict[str, Any] | None] = []
+        unread = []
+        for place, envelope in enumerate(envelopes, 1):
+            try:
+                statements.append(read(envelope, public_keys))
+            except StateError as error:
+                statements.append(None)
+                unread.append(f"Statement {place}: {error}")
+        return cls(tuple(envelopes), tuple(statements), tuple(unread))
+
+    def faults(self, expected: int | str | None = None) -> list[str]:
+        """What is wrong with the chain; `expected` as for `verify_chain`."""
+        found = [*self.unread, *_breaks(self.envelopes, self.statements), *_life(self.envelopes, self.statements)]
+        if isinstance(expected, int) and len(self.envelopes) < expected:
+            found.append(
+                f"There are {len(self.envelopes)} statements where {expected} are known to exist: the last were "
+                "removed."
+            )
+        if isinstance(expected, str) and expected not in map(envelope_digest, self.envelopes):
+            found.append(f"Statement {expected[:12]}, which is known to exist, is not there: it was removed.")
+        return found
+
+
 def verify_chain(envelopes: Sequence[str], public_keys: str, expected: int | str | None = None) -> list[str]:
     """What is wrong with a chain of statements, in plain words; nothing for a sound one.
 
@@ -203,16 +254,7 @@ def verify_chain(envelopes: Sequence[str], public_keys: str, expected: int | str
     StateError
         If the public keys cannot be used.
     """
-    statements, findings = _read_all(envelopes, public_keys)
-    findings += _breaks(envelopes, statements)
-    findings += _life(envelopes, statements)
-    if isinstance(expected, int) and len(envelopes) < expected:
-        findings.append(
-            f"There are {len(envelopes)} statements where {expected} are known to exist: the last were removed."
-        )
-    if isinstance(expected, str) and expected not in map(envelope_digest, envelopes):
-        findings.append(f"Statement {expected[:12]}, which is known to exist, is not there: it was removed.")
-    return findings
+    return Chain.read(envelopes, public_keys).faults(expected)
 
 
 def verify_file(text: str, public_keys: str, expected: int | str | None = None) -> list[str]:
@@ -238,25 +280,11 @@ def verify_file(text: str, public_keys: str, expected: int | str | None = None) 
     envelopes = text.removesuffix("\n").split("\n") if text else []
     if not envelopes:
         return ["The file holds no statement."]
-    statements, findings = _read_all(envelopes, public_keys)
-    requests = {_sequence(statement) for statement in statements if statement is not None}
+    chain = Chain.read(envelopes, public_keys)
+    requests = {_sequence(statement) for statement in chain.statements if statement is not None}
     if expected is not None or len(envelopes) > 2 or len(requests) > 1:  # noqa: PLR2004 - purge and repair
-        return verify_chain(envelopes, public_keys, expected)
-    return findings + _life(envelopes, statements) + _pair(envelopes, statements)
-
-
-def _read_all(envelopes: Sequence[str], public_keys: str) -> tuple[list[dict[str, Any] | None], list[str]]:
-    """The statements, None for those that cannot be trusted, and why not."""
-    known_keys(public_keys)
-    statements: list[dict[str, Any] | None] = []
-    findings = []
-    for place, envelope in enumerate(envelopes, 1):
-        try:
-            statements.append(read(envelope, public_keys))
-        except StateError as error:
-            statements.append(None)
-            findings.append(f"Statement {place}: {error}")
-    return statements, findings
+        return chain.faults(expected)
+    return [*chain.unread, *_life(envelopes, chain.statements), *_pair(envelopes, chain.statements)]
 
 
 def _breaks(envelopes: Sequence[str], statements: Sequence[dict[str, Any] | None]) -> list[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.inspection import statements as faults_of
+from unlearnkit.inspection import chained
 from unlearnkit.ledger import Request
 from unlearnkit.signing import known_keys
-from unlearnkit.statements import read, statement_of
+from unlearnkit.statements import Chain, statement_of
 from unlearnkit.store import Store
 
 
@@ -63,17 +63,14 @@ def proof(store: Store, requests: Sequence[Request]) -> Proof:
     envelopes = store.ledger.statements()
     try:
         public = store.secrets.public_keys
-        findings = [f"{fault.place}: {fault.what}" for fault in faults_of(store)]
+        chain = Chain.read(envelopes, public)
+        findings = [f"{fault.place}: {fault.what}" for fault in chained(store, chain)]
     except (StateError, StoreError) as error:
         return Proof(len(envelopes), (f"The statements could not be verified. {error}",), (), {})
     known = {request.sequence: request for request in requests}
     found: dict[int, tuple[Stated, ...]] = {}
-    for envelope in envelopes:
-        try:
-            statement = read(envelope, public)
-        except StateError:
-            # What is wrong with it is among the findings.
-            continue
+    # What is wrong with one that cannot be trusted is among the findings.
+    for statement in filter(None, chain.statements):
         sequence, stated = _stated(statement, known)
         found[sequence] = (*found.get(sequence, ()), stated)
         if not stated.agrees:
