@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearnkit.data import as_bytes, first_rows, handles_of, normalised, take_rows
+from unlearnkit.data import Sought, as_bytes, first_rows, handles_of, normalised, take_rows
 from unlearnkit.errors import DataError
 
 
@@ -121,10 +121,22 @@ def test_matching_needs_all_bytes_of_a_key(shards, helpers):
     X, y, ids = helpers.rows(30)
     records = shards(X, y, ids=ids, n_shards=1)[0]
     key = records.rid[5].tobytes()
-    assert np.flatnonzero(records.matching({key})).tolist() == [5]
-    assert not records.matching({key[:8] + bytes(8)}).any()
-    assert not records.matching(set()).any()
-    assert records.keys(records.matching({key})) == {key}
+    assert np.flatnonzero(records.matching(Sought.of({key}))).tolist() == [5]
+    assert not records.matching(Sought.of({key[:8] + bytes(8)})).any()
+    assert not records.matching(Sought.of(set())).any()
+    assert records.keys(records.matching(Sought.of({key}))) == {key}
+
+
+def test_many_keys_are_found_like_few(shards, helpers):
+    X, y, ids = helpers.rows(400)
+    records = shards(X, y, ids=ids, n_shards=1)[0]
+    own = [row.tobytes() for row in records.rid]
+    # Of some, the first half alone is that of a record.
+    strangers = {bytes([i]) * 16 for i in range(60)} | {key[:8] + bytes(8) for key in own[::3]}
+    for keys in (set(own[::7]), set(own[::2]), set(own), set()):
+        expected = [key in keys for key in own]
+        assert records.matching(Sought.of(keys | strangers)).tolist() == expected
+        assert records.matching(Sought.of(keys)).tolist() == expected
 
 
 PAYLOAD = np.frombuffer(np.uint64(0x7FF8000000000123).tobytes(), np.float64)[0]

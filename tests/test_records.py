@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from unlearnkit import frames
 from unlearnkit.blobs import MemoryBlobs
 from unlearnkit.cells import pack_manifest, rows_only, unpack_cell
+from unlearnkit.data import Sought
 from unlearnkit.errors import StateError
 from unlearnkit.ingest import ingest
 from unlearnkit.learner import Capabilities
@@ -220,7 +221,7 @@ def test_without_takes_out_all_rows_of_an_address_and_says_so(records, case):
     gone = sorted(where)[:: max(1, len(where) // 3)]
     shards = {where[address] for address in gone}
     before = {shard: records.shard(shard) for shard in ALL}
-    matching = {shard: before[shard].matching(set(gone)) for shard in ALL}
+    matching = {shard: before[shard].matching(Sought.of(gone)) for shard in ALL}
     left, removed = records.without(gone, shards)
     assert removed.n_records == sum(int(rows.sum()) for rows in matching.values())
     assert removed.touched == {shard for shard in ALL if matching[shard].any()}
@@ -450,7 +451,7 @@ def test_a_purge_is_finished_from_what_the_ledger_knows():
     assert_same(isolated, reopened)
     # Without all of the items nothing is given out, and nothing rewritten.
     lost = StoredRecords(records._blobs, isolated.cells.values(), schema, SHARDS, SLICES, pending=gone[1:])
-    place = int(memory.shard(0).slice[memory.shard(0).matching({gone[0]})][0])
+    place = int(memory.shard(0).slice[memory.shard(0).matching(Sought.of({gone[0]}))][0])
     assert isolated.cells[0, place].n_records, "others of the cell remain, so it is read"
     for read in (lost.shard, lost.targets, lost.addresses, lambda shard: lost.found(gone, [shard])):
         with pytest.raises(StateError, match="shard 0"):

@@ -32,6 +32,7 @@ from sklearn.preprocessing import StandardScaler
 
 from unlearnkit import Store, load, wrap
 from unlearnkit.adapters import Adapter
+from unlearnkit.data import Sought
 from unlearnkit.ledger import ISOLATED
 from unlearnkit.testing import RememberingLearner
 
@@ -271,7 +272,7 @@ def keyed(model, gone):
     needles = {}
     for shard in range(ensemble.config.n_shards):
         records = ensemble._build.records.shard(shard)
-        for i in np.flatnonzero(records.matching(addresses)):
+        for i in np.flatnonzero(records.matching(Sought.of(addresses))):
             for name in ("rid", "content", "u"):
                 value = getattr(records, name)[i].tobytes()
                 needles |= {f"{name}:{shard}/{i}": value, f"{name} as hex:{shard}/{i}": value.hex().encode()}
@@ -484,7 +485,7 @@ def digests_of(model, gone):
     needles = {}
     for shard in range(ensemble.config.n_shards):
         records = ensemble._build.records.rows(shard)
-        for i in np.flatnonzero(records.matching(addresses)):
+        for i in np.flatnonzero(records.matching(Sought.of(addresses))):
             needles |= {f"{name}:{shard}/{i}": getattr(records, name)[i].tobytes() for name in ("rid", "content", "u")}
     return needles
 

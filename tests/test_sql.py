@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -18,6 +19,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unlearnkit import database
 from unlearnkit.errors import StateError, StoreError
@@ -58,6 +61,12 @@ def fill(ledger, n=12):
 def views(ledger):
     found = (ledger.epoch, ledger.checkpoints(), ledger.keys(), ledger.cells(), ledger.references())
     return (*found, ledger.requests(), ledger.tombstones(), ledger.statements(), ledger.notes())
+
+
+@given(st.lists(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()))
+def test_a_seal_is_over_json(fields):
+    text = json.dumps(["plan", *fields], default=repr)
+    assert seal("plan", fields) == sha256(text.encode()).hexdigest()
 
 
 def test_two_that_change_one_plan_in_turn_know_what_the_other_did(path, ledger):

@@ -7,7 +7,7 @@ inside a slice comes from keyed hashes alone, so the model is a function of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32
 _CHUNK_BYTES = 1 << 18
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,34 @@ class SliceFacts:
     n: int
     digest: str
     classes: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Keyed hashes to look for, made ready once for all shards: eight bytes find candidates fast, all sixteen decide.
+
+    Attributes
+    ----------
+    keys : frozenset of bytes
+    first : ndarray
+        The first eight bytes of each as a number, sorted.
+    """
+
+    keys: frozenset[bytes]
+    first: AnyArray
+
+    @classmethod
+    def of(cls, keys: Iterable[bytes]) -> Sought:
+        """Those of `keys`."""
+        keys = frozenset(keys)
+        return cls(keys, np.sort(np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)))
+
+    def likely(self, first: AnyArray) -> IntArray:
+        """Which of these numbers may be of one that is sought."""
+        if len(self.first) <= _FEW:
+            return np.flatnonzero(np.isin(first, self.first))
+        places = np.searchsorted(self.first, first)
+        return np.flatnonzero(self.first[np.minimum(places, len(self.first) - 1)] == first)
 
 
 @dataclass(frozen=True)
@@ -130,17 +159,14 @@ class ShardRecords:
             n_active=stop - start,
         )
 
-    def matching(self, keys: set[bytes]) -> BoolArray:
+    def matching(self, sought: Sought) -> BoolArray:
         """Which rows are addressed by these keyed hashes of ids (or of handles, where the shard has them)."""
         found = np.zeros(len(self), dtype=bool)
-        if not len(self) or not keys:
+        if not len(self) or not sought.keys:
             return found
         own = self.rid if self.handle is None else self.handle
-        # Eight bytes find the candidates fast; all sixteen decide.
-        first = np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0]
-        wanted = np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
-        likely = np.flatnonzero(np.isin(first, wanted))
-        found[likely] = [key in keys for key in _as_bytes_objects(own[likely])]
+        likely = sought.likely(np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0])
+        found[likely] = [key in sought.keys for key in _as_bytes_objects(own[likely])]
         return found
 
     def keys(self, rows: BoolArray) -> set[bytes]:

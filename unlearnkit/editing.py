@@ -14,7 +14,7 @@ import numpy as np
 from unlearnkit.build import Build
 from unlearnkit.cells import bare, join_cells, no_records, without_features
 from unlearnkit.config import Blueprint
-from unlearnkit.data import ShardRecords, as_bytes, in_order
+from unlearnkit.data import ShardRecords, Sought, as_bytes, in_order
 from unlearnkit.erasure import Eraser
 from unlearnkit.errors import DataError, UnknownRecordError
 from unlearnkit.external import ExternalRecords
@@ -168,7 +168,7 @@ class Editor:
         self, records: Records, place: Place, gone: Collection[bytes], come: Iterable[ShardRecords]
     ) -> ShardRecords:
         cell = records.cell(*place)
-        rest = cell.without(cell.matching(set(gone)))
+        rest = cell.without(cell.matching(Sought.of(gone)))
         homes = dict(zip((rid.tobytes() for rid in cell.rid), cell.home.tolist(), strict=True))
         # With bands the id alone does not tell where it belongs: its old rows do.
         come = [replace(c, home=np.array([homes[rid.tobytes()] for rid in c.rid], dtype=np.int64)) for c in come]

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from unlearnkit.data import ShardRecords, SliceFacts
+from unlearnkit.data import ShardRecords, SliceFacts, Sought
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
 from unlearnkit.validation import is_frame
@@ -225,18 +225,18 @@ class MemoryRecords:
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
         """Those of these addresses that have records in these shards."""
-        wanted = set(addresses)
+        sought = Sought.of(addresses)
         found: set[bytes] = set()
         for shard in set(shards):
             records = self.shard(shard)
-            found |= records.keys(records.matching(wanted))
+            found |= records.keys(records.matching(sought))
         return found
 
     def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[MemoryRecords, Removed]:
         """The records but for those at these addresses in these shards, and what that took out."""
-        wanted = set(addresses)
+        sought = Sought.of(addresses)
         old = {shard: self.shard(shard) for shard in sorted(set(shards))}
-        matching = {shard: records.matching(wanted) for shard, records in old.items()}
+        matching = {shard: records.matching(sought) for shard, records in old.items()}
         gone = {shard: rows for shard, rows in matching.items() if rows.any()}
         first = {shard: first_slice(old[shard], rows) for shard, rows in gone.items()}
         removed = Removed(
@@ -288,10 +288,10 @@ class MemoryRecords:
 
 def places_of(shards: Iterable[tuple[int, ShardRecords]], addresses: Collection[bytes]) -> dict[bytes, list[Place]]:
     """The cells that hold records of each of these addresses, in order of slices, then shards."""
-    wanted = set(addresses)
+    sought = Sought.of(addresses)
     found: dict[bytes, set[tuple[int, int]]] = {}
     for shard, records in shards:
-        rows = records.matching(wanted)
+        rows = records.matching(sought)
         own = records.rid if records.handle is None else records.handle
         for key, r in zip(own[rows], records.slice[rows].tolist(), strict=True):
             found.setdefault(key.tobytes(), set()).add((r, shard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -21,7 +22,7 @@ from unlearnkit.cells import (
     unpack_rows,
     without_features,
 )
-from unlearnkit.data import ShardRecords, SliceFacts
+from unlearnkit.data import ShardRecords, SliceFacts, Sought
 from unlearnkit.ledger import Cell
 from unlearnkit.records import (
     CLASSES,
@@ -106,6 +107,10 @@ class StoredRecords:
         """The addresses that were removed and that stale cells still hold."""
         return self._pending
 
+    @cached_property
+    def _gone(self) -> Sought:
+        return Sought.of(self._pending)
+
     def shard(self, shard: int) -> ShardRecords:
         """The records of one shard, all of them read.
 
@@ -156,12 +161,12 @@ class StoredRecords:
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
         """Those of these addresses that have records in these shards."""
-        wanted = set(addresses)
+        sought = Sought.of(addresses)
         found: set[bytes] = set()
         for shard in set(shards):
             for cell in self._of(shard):
                 rows = self._rows(cell)
-                found |= rows.keys(rows.matching(wanted))
+                found |= rows.keys(rows.matching(sought))
         return found
 
     def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[Self, Removed]:
@@ -169,13 +174,13 @@ class StoredRecords:
 
         The cells that had some become stale: `rewritten` gives their new parts.
         """
-        wanted = set(addresses)
+        sought = Sought.of(addresses)
         changed: list[Cell] = []
         first: dict[int, int] = {}
         gone: set[bytes] = set()
         for cell in [cell for shard in sorted(set(shards)) for cell in self._of(shard)]:
             rows = self._rows(cell)
-            matching = rows.matching(wanted)
+            matching = rows.matching(sought)
             if matching.any():
                 gone |= rows.keys(matching)
                 rest = rows.without(matching)
@@ -330,7 +335,7 @@ class StoredRecords:
     def _left(self, cell: Cell, records: ShardRecords) -> ShardRecords:
         """The records that were not removed: exactly those that the cell promises."""
         if cell.stale:
-            records = records.without(records.matching(set(self._pending)))
+            records = records.without(records.matching(self._gone))
         facts = records.facts_of(np.s_[: records.n_active], classification=self._schema.classes is not None)
         found = (len(records), facts.n, facts.digest, facts.classes)
         promised = (cell.n_records, cell.n, cell.digest, frozenset(cell.classes))
