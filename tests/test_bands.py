@@ -90,7 +90,7 @@ def test_shards_of_people_are_alike_and_their_likeliest_come_last():
     lowest = [probability[place.slice == r].min() for r in range(3)]
     assert all(a <= b for a, b in zip(highest, lowest[1:], strict=False))
     # An id alone tells its shard.
-    assert all(partition.shards_of([items[i]]) == [place.shard[i]] for i in range(50))
+    assert all(partition.search([items[i]])[1] == [place.shard[i]] for i in range(50))
 
 
 def test_positions_in_a_band_are_uniform():

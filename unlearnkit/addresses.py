@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unlearnkit.hashing import listed
 from unlearnkit.ids import as_list, coerce_request
 from unlearnkit.keys import Secrets
 from unlearnkit.ledger import Item
@@ -40,9 +41,18 @@ class Addresses:
         UnknownRecordError
             If an id is missing or cannot be of the model's type.
         """
-        addresses = self._addresses(coerce_request(ids, self.id_type))
+        return self.search(ids)[0]
+
+    def search(self, ids: Any) -> tuple[list[Item], list[int]]:
+        """The same, and the shards where the records of the ids may be."""
+        encoded = coerce_request(ids, self.id_type)
+        if self.explicit:
+            hashes, shards = self.partition.search(encoded)
+        else:
+            hashes, shards = self.partition.handles(encoded), list(range(self.partition.n_shards))
+        addresses = listed(hashes)
         named = self.pseudonyms(addresses)
-        return [Item(address.hex(), names[0]) for address, names in zip(addresses, named, strict=True)]
+        return [Item(address.hex(), names[0]) for address, names in zip(addresses, named, strict=True)], shards
 
     def positions(self, ids: Any, wanted: Iterable[Item]) -> tuple[int, ...]:
         """Where in a request the ids of these items stand."""
@@ -52,16 +62,9 @@ class Addresses:
         encoded = [coerce_request([value], self.id_type)[0] for value in as_list(ids)]
         return tuple(i for i, address in enumerate(self._addresses(encoded)) if address.hex() in unknown)
 
-    def shards(self, ids: Any) -> list[int]:
-        """The shards where the records of these ids may be."""
-        if not self.explicit:
-            return list(range(self.partition.n_shards))
-        return self.partition.shards_of(coerce_request(ids, self.id_type))
-
     def pseudonyms(self, addresses: Sequence[bytes]) -> list[tuple[str, ...]]:
         """What stands for each address, under every pseudonym key that there is, the current one first."""
         return self.secrets.pseudonyms_of(addresses, _ID if self.explicit else _HANDLE)
 
     def _addresses(self, encoded: list[bytes]) -> list[bytes]:
-        hashes = self.partition.identify(encoded) if self.explicit else self.partition.handles(encoded)
-        return [row.tobytes() for row in hashes]
+        return listed(self.partition.identify(encoded) if self.explicit else self.partition.handles(encoded))

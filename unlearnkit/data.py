@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unlearnkit.errors import DataError
-from unlearnkit.hashing import hash_items, hash_rows, row_key
+from unlearnkit.hashing import hash_items, hash_rows, listed, row_key
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray, Rows
 from unlearnkit.validation import is_frame, is_sparse
@@ -166,13 +166,13 @@ class ShardRecords:
             return found
         own = self.rid if self.handle is None else self.handle
         likely = sought.likely(np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0])
-        found[likely] = [key in sought.keys for key in _as_bytes_objects(own[likely])]
+        found[likely] = [key in sought.keys for key in listed(own[likely])]
         return found
 
     def keys(self, rows: BoolArray) -> set[bytes]:
         """The keyed hashes that address these rows."""
         own = self.rid if self.handle is None else self.handle
-        return set(_as_bytes_objects(own[rows]))
+        return set(listed(own[rows]))
 
     def without(self, rows: BoolArray) -> ShardRecords:
         """The records but for these rows; nothing of them is left in the result."""
@@ -259,11 +259,6 @@ def _keys(words: AnyArray, slices: IntArray, weight: FloatArray | None) -> list[
 
 def _has_ties(words: AnyArray) -> bool:
     return len(words) > 1 and bool((words[1:] == words[:-1]).all(axis=1).any())
-
-
-def _as_bytes_objects(hashes: ByteArray) -> list[bytes]:
-    rows: list[bytes] = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}")[:, 0].tolist()
-    return rows
 
 
 def _words(hashes: ByteArray) -> AnyArray:

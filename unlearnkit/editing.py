@@ -19,6 +19,7 @@ from unlearnkit.erasure import Eraser
 from unlearnkit.errors import DataError, UnknownRecordError
 from unlearnkit.external import ExternalRecords
 from unlearnkit.founding import DROP, built_of, check_rule, forgotten_among
+from unlearnkit.hashing import listed
 from unlearnkit.ledger import ISOLATED, Cell, Change, Request
 from unlearnkit.plan import plan_shard
 from unlearnkit.records import MemoryRecords, Place, Records, Removed
@@ -169,7 +170,7 @@ class Editor:
     ) -> ShardRecords:
         cell = records.cell(*place)
         rest = cell.without(cell.matching(Sought.of(gone)))
-        homes = dict(zip((rid.tobytes() for rid in cell.rid), cell.home.tolist(), strict=True))
+        homes = dict(zip(listed(cell.rid), cell.home.tolist(), strict=True))
         # With bands the id alone does not tell where it belongs: its old rows do.
         come = [replace(c, home=np.array([homes[rid.tobytes()] for rid in c.rid], dtype=np.int64)) for c in come]
         schema = self.blueprint.schema
@@ -322,4 +323,4 @@ def _homes(records: ShardRecords) -> Iterable[tuple[bytes, int]]:
 def _identities(records: ShardRecords) -> list[bytes]:
     weight = np.ones(len(records)) if records.weight is None else records.weight
     rows = np.concatenate([records.rid, records.content, as_bytes(weight)], axis=1)
-    return [row.tobytes() for row in rows]
+    return listed(rows)

@@ -112,8 +112,8 @@ class Eraser:
         if missing not in ("raise", "ignore"):
             raise ParameterError(f'missing={missing!r} is neither "raise" nor "ignore"; nothing was changed.')
         ids = as_list(ids)
-        items = self.addresses.items(ids)
-        request = self.store.request(items, search=self.addresses.shards(ids))
+        items, shards = self.addresses.search(ids)
+        request = self.store.request(items, search=shards)
         wanted = _wanted(request)
         _, unknown = self._absent(wanted, build.records.found(wanted, self._shards(request)))
         if not unknown:

@@ -13,6 +13,7 @@ import numpy as np
 
 from unlearnkit.data import ShardRecords, content_hashes, order_by_content, order_by_id, take_rows
 from unlearnkit.errors import DataError
+from unlearnkit.hashing import listed
 from unlearnkit.ids import IdColumn
 from unlearnkit.partition import Partition, Placement
 from unlearnkit.schema import Schema
@@ -135,7 +136,7 @@ class GivenRows:
         """Where these rows belong, and the hashes of their content where it is what places them."""
         content = None if self.schema.explicit_ids else self._content(rows)
         # Without ids the content places a record, so that its position plays no part.
-        items = self.names.encoded(rows) if content is None else [row.tobytes() for row in content]
+        items = self.names.encoded(rows) if content is None else listed(content)
         probability = None if self.probability is None else self.probability[rows]
         return self.partition.place(items, probability), content
 

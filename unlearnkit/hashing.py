@@ -36,6 +36,18 @@ def hash_items(items: Iterable[bytes | memoryview], key: bytes, tag: bytes, size
     return np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, size)
 
 
+def listed(hashes: ByteArray) -> list[bytes]:
+    """The rows of an array (n, size) of bytes, one after the other.
+
+    Examples
+    --------
+    >>> listed(np.frombuffer(b"forget", dtype=np.uint8).reshape(2, 3))
+    [b'for', b'get']
+    """
+    rows: list[bytes] = np.ascontiguousarray(hashes).view(f"V{hashes.shape[1]}")[:, 0].tolist()
+    return rows
+
+
 def row_key(secret: bytes) -> bytes:
     """The 32 bytes that stand in front of every row that `hash_rows` hashes."""
     return bytes.fromhex(chain("unlearnkit:row", secret))

@@ -29,6 +29,7 @@ from unlearnkit.errors import (
 from unlearnkit.external import Reading, rows_needed
 from unlearnkit.figures import ShardRow
 from unlearnkit.founding import stored_blueprint
+from unlearnkit.hashing import listed
 from unlearnkit.ingest import Ingested, ingest
 from unlearnkit.learner import Learner
 from unlearnkit.ledger import Checkpoint
@@ -282,8 +283,9 @@ class LiveModel:
         """Shard and slice of the first record of each id given as bytes; None where there is none."""
         self._sync()
         records = self._build.records
-        addresses = [row.tobytes() for row in self.partition.identify(items)]
-        places = records.places(addresses, self.partition.shards_of(items))
+        hashes, shards = self.partition.search(items)
+        addresses = listed(hashes)
+        places = records.places(addresses, shards)
         return [self._numbered(places[address][0]) if address in places else None for address in addresses]
 
     def _numbered(self, place: Place) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import numpy as np
 from unlearnkit.containers import column, native, take_ids
 from unlearnkit.data import CONTENT_BYTES, ShardRecords, as_bytes, content_hashes, take_rows
 from unlearnkit.errors import DataError, UnlearnKitError
+from unlearnkit.hashing import listed
 from unlearnkit.ids import encode_like
 from unlearnkit.learner import Capabilities
 from unlearnkit.partition import ID_BYTES, Partition
@@ -137,7 +138,7 @@ def digested(given: Rows, wanted: ShardRecords, schema: Schema, partition: Parti
     features, targets = schema.features(X, takes_all(schema), "the model"), schema.targets(y, len(rows))
     content = content_hashes(features, targets, schema, partition.secret)
     if rid is None:
-        rid = partition.identify([row.tobytes() for row in content])
+        rid = partition.identify(listed(content))
     identities = identities_of(rid, content, weight)
     known = np.flatnonzero(~_unseen(X, features))
     if len(known) == len(rows):

@@ -227,12 +227,15 @@ class Partition:
         hashes = hash_items(items, self.secret, _TAG, 8 * _WORDS)
         return np.ascontiguousarray(hashes[:, 16:32])
 
-    def shards_of(self, items: Sequence[bytes]) -> list[int]:
-        """The shards where records of these ids may be: all, where people are sorted into shards."""
+    def search(self, items: Sequence[bytes]) -> tuple[ByteArray, list[int]]:
+        """As `identify`, and the shards where the records of these ids may be.
+
+        Those are all of them, where people are sorted into shards.
+        """
         if self.bands is not None and self.bands.shards == ERASURES:
-            return list(range(self.n_shards))
-        shards: list[int] = np.unique(replace(self, bands=None).place(items).shard).tolist()
-        return shards
+            return self.identify(items), list(range(self.n_shards))
+        place = replace(self, bands=None).place(items)
+        return place.rid, np.unique(place.shard).tolist()
 
     def handles(self, items: Sequence[bytes]) -> ByteArray:
         """The keyed hashes by which records without ids are addressed, shape (n, 16)."""

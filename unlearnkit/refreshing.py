@@ -11,6 +11,7 @@ from unlearnkit.cells import join_cells
 from unlearnkit.data import ShardRecords, content_hashes, split_shards
 from unlearnkit.errors import CapabilityError, DataError
 from unlearnkit.frames import Column
+from unlearnkit.hashing import listed
 from unlearnkit.partition import Partition
 from unlearnkit.records import CLASSES, Support
 from unlearnkit.schema import Schema
@@ -71,7 +72,7 @@ def recoded(
             "schema cannot be refreshed. Nothing was changed. Fit a new model."
         )
     everything = join_cells(again, schema)
-    place = partition.place([row.tobytes() for row in everything.content])
+    place = partition.place(listed(everything.content))
     moved = replace(everything, slice=place.slice, home=place.slice, rid=place.rid, u=place.u)
     return split_shards(moved, place.shard, partition.n_shards)
 

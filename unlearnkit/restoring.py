@@ -19,6 +19,7 @@ from unlearnkit.cells import MANIFEST, read_manifest
 from unlearnkit.config import Blueprint
 from unlearnkit.data import ShardRecords, content_hashes
 from unlearnkit.errors import StateError
+from unlearnkit.hashing import listed
 from unlearnkit.ledger import ISOLATED, Cell, Change
 from unlearnkit.records import Place
 from unlearnkit.store import Store
@@ -136,7 +137,7 @@ class Restorer:
         self, records: ShardRecords, pseudonyms: Collection[str], addresses: Collection[bytes] = ()
     ) -> BoolArray:
         """Which rows have one of these pseudonyms, under any key, or one of these addresses."""
-        own = [row.tobytes() for row in (records.rid if records.handle is None else records.handle)]
+        own = listed(records.rid if records.handle is None else records.handle)
         named = self._addresses.pseudonyms(own) if pseudonyms else [()] * len(own)
         pairs = zip(own, named, strict=True)
         found = [address in addresses or any(name in pseudonyms for name in names) for address, names in pairs]

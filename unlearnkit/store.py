@@ -520,8 +520,8 @@ class Store:
             If an id cannot be of the model's type. Nothing was recorded.
         """
         addresses = self.addresses(self.settings())
-        given = [as_list(ids) for ids in groups]
-        return self.ledger.submit([self.request(addresses.items(i), search=addresses.shards(i)) for i in given])
+        found = [addresses.search(as_list(ids)) for ids in groups]
+        return self.ledger.submit([self.request(items, search=shards) for items, shards in found])
 
     def request(self, items: Iterable[Item], **facts: Any) -> Request:
         """A request as it is received now."""
