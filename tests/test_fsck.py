@@ -483,12 +483,12 @@ def test_a_plan_that_is_not_of_the_data_is_put_right(store, path, expected):
 def test_a_row_of_a_forgotten_id_is_found(path, store, original):
     """Ledger and blobs are as if the request had not been carried out, but the tombstone is there."""
     with closing_load(path) as clf:
-        ids = clf._ensemble._eraser.addresses.items([1001])
+        (pseudonym,) = clf._ensemble._eraser.addresses.items([1001]).values()
     sequence = store.ledger.requests()[0].sequence
     store.ledger.apply(
         Change(
-            requests=(replace(store.ledger.request(sequence), pseudonyms=frozenset({ids[0].pseudonym})),),
-            tombstones={ids[0].pseudonym: sequence},
+            requests=(replace(store.ledger.request(sequence), pseudonyms=frozenset({pseudonym})),),
+            tombstones={pseudonym: sequence},
         )
     )
     (finding,) = [finding for finding in check(store) if "ids that are forgotten" in finding.what]

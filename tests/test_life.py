@@ -961,9 +961,9 @@ def test_verify_fails_if_a_stored_row_is_of_a_forgotten_id(path, data):
     clf.forget(ids[0])
     assert clf.verify()
     ledger, addresses = clf._ensemble.store.ledger, clf._ensemble._eraser.addresses
-    (item,) = addresses.items(ids[1])
+    (pseudonym,) = addresses.items(ids[1]).values()
     # As if a row of another id of the request had come back from a backup.
-    ledger.apply(Change(tombstones={item.pseudonym: 1}))
+    ledger.apply(Change(tombstones={pseudonym: 1}))
     for report in (clf.verify(), load(path).verify(), clf.verify(shards=[])):
         assert not report.exact
         assert report.forgotten_rows == 1

@@ -20,7 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from unlearnkit import SISAClassifier, Store, fsck, load
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.ledger import RECEIVED, REPAIRED, Change, Checkpoint, Item, Request
+from unlearnkit.ledger import RECEIVED, REPAIRED, Change, Checkpoint, Request
 from unlearnkit.overview import overview
 from unlearnkit.sql import SqlLedger
 from unlearnkit.statements import read, verify_chain
@@ -365,7 +365,7 @@ def test_addresses_are_in_no_error_of_the_server(ledger, postgres, database):
     name = name_in(database)
     postgres.execute("DROP TABLE unlearnkit_items", database=name)
     with pytest.raises(StoreError) as caught:
-        ledger.submit([Request(items=(Item("hidden address", "hidden pseudonym"),))])
+        ledger.submit([Request(items={"hidden address": "hidden pseudonym"})])
     assert "hidden address" not in texts(caught.value)
     assert "hidden pseudonym" not in texts(caught.value)
 

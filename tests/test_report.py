@@ -216,7 +216,7 @@ def test_no_id_and_no_pseudonym_is_on_it(path):
     model.forget(some(20))
     Store.at(path).submit([some(3, 30), 424242])
     ledger = Store.at(path).ledger
-    secrets = [*ledger.tombstones(), *(item.address for r in ledger.requests() for item in r.items)]
+    secrets = [*ledger.tombstones(), *(address for r in ledger.requests() for address in r.items)]
     secrets += [name.partition(":")[2][:16] for name in ledger.tombstones()]
     html = page(facts_of(Store.at(path)))
 

@@ -268,7 +268,7 @@ def values_of(X, y, rows):
 def keyed(model, gone):
     """What finds and describes the records of these ids in the store: addresses, digests, keys, names of blobs."""
     ensemble = model._ensemble
-    addresses = {bytes.fromhex(item.address) for item in ensemble._eraser.addresses.items(gone)}
+    addresses = set(map(bytes.fromhex, ensemble._eraser.addresses.items(gone)))
     needles = {}
     for shard in range(ensemble.config.n_shards):
         records = ensemble._build.records.shard(shard)
@@ -434,8 +434,8 @@ def test_requests_that_change_nothing_leave_no_address(places):
     addresses = clf._ensemble._eraser.addresses
     asked = [123456789012345, int(ids[0])]
     needles = names_of(asked[0]) | names_of(asked[1])
-    for item in addresses.items(asked):
-        needles |= {f"address:{item.address}": bytes.fromhex(item.address), item.address: item.address.encode()}
+    for address in addresses.items(asked):
+        needles |= {f"address:{address}": bytes.fromhex(address), address: address.encode()}
     clf.forget(asked[1])
     assert search(sources(path, temporary), needles) == []
     # One that was never there, one that was forgotten before, and both.
@@ -481,7 +481,7 @@ EXTERNAL = {
 def digests_of(model, gone):
     """The keyed hashes of the records of these ids, as bytes."""
     ensemble = model._ensemble
-    addresses = {bytes.fromhex(item.address) for item in ensemble._eraser.addresses.items(gone)}
+    addresses = set(map(bytes.fromhex, ensemble._eraser.addresses.items(gone)))
     needles = {}
     for shard in range(ensemble.config.n_shards):
         records = ensemble._build.records.rows(shard)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from unlearnkit import database
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.ledger import PURGED, RECEIVED, Cell, Change, Checkpoint, Item, Request
+from unlearnkit.ledger import PURGED, RECEIVED, Cell, Change, Checkpoint, Request
 from unlearnkit.sealed import seal
 from unlearnkit.sql import SqlLedger
 
@@ -53,7 +53,7 @@ def fill(ledger, n=12):
     for i in range(0, n, 2):
         parts = (("a", digest(f"part {i}")), ("b", digest("shared")))
         ledger.commit(Checkpoint(digest(f"key {i}"), 0, i, parts, digest("here"), digest(f"key {i - 1}")))
-    ledger.submit([Request(items=(Item(digest(f"address {i}")[:32], f"p{i}"),), facts={"n": i}) for i in range(n)])
+    ledger.submit([Request(items={digest(f"address {i}")[:32]: f"p{i}"}, facts={"n": i}) for i in range(n)])
     purged = Request(1, PURGED, (), frozenset({"p0", "p00"}), {"n": 0})
     ledger.apply(Change(requests=(purged,), tombstones={"p0": 1, "p00": 1}))
 
@@ -137,7 +137,7 @@ def churn(ledger, seed, steps=90):
             parts = tuple((f"part{i:02}", blob) for i, blob in enumerate(plan[key]))
             ledger.commit(Checkpoint(key, 0, 0, parts, "here"))
         addresses = [digest(f"{seed} {step} address {i}")[:32] for i in range(rng.randrange(40))]
-        (sequence,) = ledger.submit([Request(items=tuple(Item(a, "p" * 73) for a in addresses))])
+        (sequence,) = ledger.submit([Request(items=dict.fromkeys(addresses, "p" * 73))])
         waiting[sequence] = addresses
         for done in rng.sample(list(waiting), min(len(waiting), rng.randint(0, 2))):
             gone |= set(waiting.pop(done))
@@ -534,7 +534,7 @@ def test_a_full_disk_loses_and_acknowledges_nothing(path, ledger):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(database, "_connect", limited)
         with pytest.raises(StoreError, match=r"is full.*acknowledged before is as it was.*Free some space"):
-            ledger.submit([Request(items=(Item(f"secret address {i}", "p"),)) for i in range(1000)])
+            ledger.submit([Request(items={f"secret address {i}": "p"}) for i in range(1000)])
         ledger.close()
     assert views(ledger) == before
 
@@ -548,7 +548,7 @@ def test_messages_name_no_address(path, ledger):
         connection.execute("DROP TABLE unlearnkit_items")
         connection.commit()
     with pytest.raises(StateError) as caught:
-        ledger.submit([Request(items=(Item("secret address", "secret pseudonym"),))])
+        ledger.submit([Request(items={"secret address": "secret pseudonym"})])
     assert "secret" not in f"{caught.value} {caught.value.__cause__} {caught.value.__context__}"
 
 

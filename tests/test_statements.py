@@ -17,7 +17,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from unlearnkit.errors import StateError
 from unlearnkit.keys import MemoryKeys
-from unlearnkit.ledger import Item, Request
+from unlearnkit.ledger import Request
 from unlearnkit.signing import PAYLOAD_TYPE, envelope_digest, key_id, seal
 from unlearnkit.statements import read, sign, statement_of, verify_chain, verify_file
 
@@ -187,7 +187,7 @@ def test_neither_an_id_nor_a_feature_value_is_stated():
     request = Request(
         1,
         "purged",
-        (Item(address.hex(), KEYS.pseudonym(address, b"id")),),
+        {address.hex(): KEYS.pseudonym(address, b"id")},
         frozenset({KEYS.pseudonym(address, b"id")}),
         facts(purge_statement="d" * 64, reason="r", ids=["canary-4711"], rows=[[3.14159]], address=address.hex()),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from unlearnkit.hashing import listed
 from unlearnkit.ids import as_list, coerce_request
 from unlearnkit.keys import Secrets
-from unlearnkit.ledger import Item
 from unlearnkit.partition import Partition
 
 _HANDLE, _ID = b"handle:", b"id:"
@@ -33,8 +32,8 @@ class Addresses:
     id_type: str
     explicit: bool
 
-    def items(self, ids: Any) -> list[Item]:
-        """The items of the distinct ids, in order.
+    def items(self, ids: Any) -> dict[str, str]:
+        """The `items` of a request for these ids: the address (hex) and the pseudonym of each, in order.
 
         Raises
         ------
@@ -43,7 +42,7 @@ class Addresses:
         """
         return self.search(ids)[0]
 
-    def search(self, ids: Any) -> tuple[list[Item], list[int]]:
+    def search(self, ids: Any) -> tuple[dict[str, str], list[int]]:
         """The same, and the shards where the records of the ids may be."""
         encoded = coerce_request(ids, self.id_type)
         if self.explicit:
@@ -51,20 +50,21 @@ class Addresses:
         else:
             hashes, shards = self.partition.handles(encoded), list(range(self.partition.n_shards))
         addresses = listed(hashes)
-        named = self.pseudonyms(addresses)
-        return [Item(address.hex(), names[0]) for address, names in zip(addresses, named, strict=True)], shards
+        named = zip(addresses, self.secrets.current_of(addresses, self._kind), strict=True)
+        return {address.hex(): pseudonym for address, pseudonym in named}, shards
 
-    def positions(self, ids: Any, wanted: Iterable[Item]) -> tuple[int, ...]:
-        """Where in a request the ids of these items stand."""
-        unknown = {item.address for item in wanted}
-        if not unknown:
-            return ()
+    def positions(self, ids: Any, wanted: Collection[str]) -> tuple[int, ...]:
+        """Where in a list of ids those with these addresses (hex) stand."""
         encoded = [coerce_request([value], self.id_type)[0] for value in as_list(ids)]
-        return tuple(i for i, address in enumerate(self._addresses(encoded)) if address.hex() in unknown)
+        return tuple(i for i, address in enumerate(self._addresses(encoded)) if address.hex() in wanted)
 
     def pseudonyms(self, addresses: Sequence[bytes]) -> list[tuple[str, ...]]:
         """What stands for each address, under every pseudonym key that there is, the current one first."""
-        return self.secrets.pseudonyms_of(addresses, _ID if self.explicit else _HANDLE)
+        return self.secrets.pseudonyms_of(addresses, self._kind)
+
+    @property
+    def _kind(self) -> bytes:
+        return _ID if self.explicit else _HANDLE
 
     def _addresses(self, encoded: list[bytes]) -> list[bytes]:
         return listed(self.partition.identify(encoded) if self.explicit else self.partition.handles(encoded))

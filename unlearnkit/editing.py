@@ -188,7 +188,7 @@ class Editor:
         before = build.records.unsupported(schema)
         named = eraser.addresses.pseudonyms(addresses)
         old = {(c.shard, c.slice): c for c in self.store.ledger.cells()}
-        request = self.store.request((), kind=RECTIFICATION)
+        request = self.store.request({}, kind=RECTIFICATION)
         facts = eraser.facts(build.plan, edited.plan, removed, stored, digest) | {
             "n_ids": len(addresses),
             "already_forgotten": 0,

@@ -33,7 +33,6 @@ from unlearnkit.ledger import (
     Cell,
     Change,
     Checkpoint,
-    Item,
     Request,
 )
 from unlearnkit.plan import NO_BASE, Context, Plan, PlannedStep, missing, needed, plan_shard, repeated, standing
@@ -60,15 +59,15 @@ class Removal:
         Of the ids that had records.
     already : int
         Ids that were forgotten before.
-    unknown : tuple of Item
-        Ids that no record has and none ever had.
+    unknown : list of int
+        Where in the request the ids stand that no record has and none ever had.
     """
 
     build: Build
     removed: Removed
     pseudonyms: frozenset[str]
     already: int
-    unknown: tuple[Item, ...]
+    unknown: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +117,14 @@ class Eraser:
         _, unknown = self._absent(wanted, build.records.found(wanted, self._shards(request)))
         if not unknown:
             return request
-        strangers, positions = set(unknown), self.addresses.positions(ids, unknown)
+        strangers = {address for i, address in enumerate(items) if i in set(unknown)}
+        positions = self.addresses.positions(ids, strangers)
         if missing == "raise":
             raise UnknownRecordError(
                 f"{len(unknown)} of {len(items)} ids belong to no record of this model (positions in the request: "
                 f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
             )
-        known = tuple(item for item in items if item not in strangers)
+        known = {address: name for address, name in items.items() if address not in strangers}
         return replace(request, items=known, facts=request.facts | {"skipped": list(positions)})
 
     def remove(self, build: Build, request: Request, erased: frozenset[str] = frozenset()) -> Removal:
@@ -143,7 +143,7 @@ class Eraser:
         return Removal(
             build=Build(records, build.plan.with_shards(self._replanned(build.plan, records, removed))),
             removed=removed,
-            pseudonyms=frozenset(wanted[address].pseudonym for address in removed.addresses),
+            pseudonyms=frozenset(wanted[address] for address in removed.addresses),
             already=already,
             unknown=unknown,
         )
@@ -154,12 +154,12 @@ class Eraser:
         return {s: plan_shard(self.blueprint.context, s, records.facts(s), own) for s, own in known.items()}
 
     def _absent(
-        self, wanted: Mapping[bytes, Item], found: Collection[bytes], erased: frozenset[str] = frozenset()
-    ) -> tuple[int, tuple[Item, ...]]:
-        """Of the items that have no records: how many were forgotten before, and the others."""
-        absent = [address for address in wanted if address not in found]
+        self, wanted: Mapping[bytes, str], found: Collection[bytes], erased: frozenset[str] = frozenset()
+    ) -> tuple[int, list[int]]:
+        """Of the ids that have no records: how many were forgotten before, and where in the request the others are."""
+        absent = {address: i for i, address in enumerate(wanted) if address not in found}
         forgotten = self.forgotten_among(absent, erased) if absent else set()
-        return len(forgotten), tuple(wanted[address] for address in absent if address not in forgotten)
+        return len(forgotten), [i for address, i in absent.items() if address not in forgotten]
 
     def _shards(self, request: Request) -> Iterable[int]:
         """The shards where the records of a request may be."""
@@ -236,10 +236,10 @@ class Eraser:
                 "skipped": list(range(len(request.items))),
                 "digest_before": digest,
             }
-            return replace(request, state=REJECTED, items=(), facts=_public(request.facts) | why), build
+            return replace(request, state=REJECTED, items={}, facts=_public(request.facts) | why), build
         facts = self.facts(build.plan, removal.build.plan, removal.removed, stored, digest) | {
             "already_forgotten": removal.already,
-            "skipped": request.facts.get("skipped", [request.items.index(item) for item in removal.unknown]),
+            "skipped": request.facts.get("skipped", removal.unknown),
         }
         isolated = replace(request, state=ISOLATED, pseudonyms=removal.pseudonyms, facts=_public(request.facts) | facts)
         return isolated, removal.build
@@ -353,7 +353,7 @@ class Eraser:
         gone = [entry for entry in fresh.unsupported(schema) if entry not in before]
         # A purge that was cut short has told all this before.
         isolated = tuple(
-            replace(r, items=(), facts=found | r.facts | {"unsupported": [*r.facts["unsupported"], *gone]})
+            replace(r, items={}, facts=found | r.facts | {"unsupported": [*r.facts["unsupported"], *gone]})
             for r in isolated
         )
         self.store.apply(Change(cells=cells, requests=isolated))
@@ -443,12 +443,12 @@ def estimate(
 
 def _purged(request: Request, facts: Mapping[str, Any]) -> Request:
     """The request, of which nothing is left from now on."""
-    return replace(request, state=PURGED, items=(), facts={**facts, **request.facts, "purged_at": now().isoformat()})
+    return replace(request, state=PURGED, items={}, facts={**facts, **request.facts, "purged_at": now().isoformat()})
 
 
-def _wanted(request: Request) -> dict[bytes, Item]:
-    """The items of a request by the addresses of their records."""
-    return {bytes.fromhex(item.address): item for item in request.items}
+def _wanted(request: Request) -> dict[bytes, str]:
+    """What a request asks for: the addresses of the records, and the pseudonyms of their ids."""
+    return {bytes.fromhex(address): pseudonym for address, pseudonym in request.items.items()}
 
 
 def _public(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -103,7 +103,11 @@ class Secrets(ABC):
 
     def pseudonym(self, address: bytes, kind: bytes) -> str:
         """What stands for an address for good: ``"<key id>:<HMAC-SHA-256 of kind and address, as hex>"``."""
-        return self.pseudonyms(address, kind)[0]
+        return self.current_of([address], kind)[0]
+
+    def current_of(self, addresses: Iterable[bytes], kind: bytes) -> list[str]:
+        """The `pseudonym` of each of many addresses."""
+        return _pseudonyms(self._named[0], addresses, kind)
 
     def pseudonyms(self, address: bytes, kind: bytes) -> tuple[str, ...]:
         """The pseudonyms of an address under all keys, the current one first: one of them is in an old tombstone."""
@@ -111,9 +115,8 @@ class Secrets(ABC):
 
     def pseudonyms_of(self, addresses: Iterable[bytes], kind: bytes) -> list[tuple[str, ...]]:
         """The `pseudonyms` of many addresses, in their order."""
-        known, digest = list(addresses), hmac.digest
-        columns = [[f"{name}:{digest(key, kind + a, 'sha256').hex()}" for a in known] for name, key in self._named]
-        return list(zip(*columns, strict=True))
+        known = list(addresses)
+        return list(zip(*(_pseudonyms(key, known, kind) for key in self._named), strict=True))
 
     def sign(self, data: bytes) -> bytes:
         """The Ed25519 signature of the data, 64 bytes."""
@@ -337,6 +340,13 @@ class Keys(Secrets):
         if place.variable in os.environ:
             return f"The environment variable {place.variable}"
         return str(self.folder / place.file)
+
+
+def _pseudonyms(named: tuple[str, bytes], addresses: Iterable[bytes], kind: bytes) -> list[str]:
+    """What stands for each address under one key."""
+    name, key = named
+    digest = hmac.digest
+    return [f"{name}:{digest(key, kind + address, 'sha256').hex()}" for address in addresses]
 
 
 def _key_name(block: str) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 RECEIVED, ISOLATED, PURGED, REPAIRED, REJECTED = "received", "isolated", "purged", "repaired", "rejected"
 UNFINISHED = (RECEIVED, ISOLATED, PURGED)
@@ -76,21 +76,6 @@ class Cell:
     stale: bool = False
 
 
-class Item(NamedTuple):
-    """One id of a request.
-
-    Attributes
-    ----------
-    address : str
-        Hex of the keyed hash that its records are found by.
-    pseudonym : str
-        What stands for the id for good.
-    """
-
-    address: str
-    pseudonym: str
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """One erasure request.
@@ -100,8 +85,9 @@ class Request:
     sequence : int
         Counted from 1 by the ledger; 0 before.
     state : {"received", "isolated", "purged", "repaired", "rejected"}
-    items : tuple of Item
-        What is asked for, until the purge has destroyed it.
+    items : mapping of str to str
+        What is asked for, until the purge has destroyed it. For each id the keyed hash that its records are found by
+        (hex), and the pseudonym that stands for the id for good.
     pseudonyms : frozenset of str
         Of the ids that it removed.
     facts : dict
@@ -110,7 +96,7 @@ class Request:
 
     sequence: int = 0
     state: str = RECEIVED
-    items: tuple[Item, ...] = ()
+    items: Mapping[str, str] = field(default_factory=dict)
     pseudonyms: frozenset[str] = frozenset()
     facts: dict[str, Any] = field(default_factory=dict)
 

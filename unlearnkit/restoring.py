@@ -76,8 +76,7 @@ class Restorer:
         # A tombstone that was lifted because its time was over leaves the rows forgotten all the same.
         ever = self._tombstones.union(*(request.pseudonyms for request in ledger.requests()))
         self._forgotten = (self._tombstones,) if ever == self._tombstones else (self._tombstones, ever)
-        items = (item for request in ledger.requests(ISOLATED) for item in request.items)
-        self.pending = frozenset(bytes.fromhex(item.address) for item in items)
+        self.pending = frozenset(bytes.fromhex(a) for request in ledger.requests(ISOLATED) for a in request.items)
 
     def from_blobs(self, cells: Collection[Cell]) -> dict[Place, Packed]:
         """The cells, of these, that some whole blobs hold."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from unlearnkit.database import Database
 from unlearnkit.errors import StateError
-from unlearnkit.ledger import Cell, Change, Checkpoint, Item, Request
+from unlearnkit.ledger import Cell, Change, Checkpoint, Request
 from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, is_complete, place, seal, tally
 from unlearnkit.urls import without_secrets
 
@@ -444,5 +444,4 @@ def _cell(row: Row) -> Cell:
 
 def _request(row: Row, items: dict[int, str]) -> Request:
     sequence, state, pseudonyms, facts = row
-    asked = tuple(map(Item._make, json.loads(items.get(sequence, "[]"))))
-    return Request(sequence, state, asked, _names(pseudonyms), json.loads(facts))
+    return Request(sequence, state, json.loads(items.get(sequence, "{}")), _names(pseudonyms), json.loads(facts))

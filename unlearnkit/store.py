@@ -26,7 +26,7 @@ from unlearnkit.files import make_folder
 from unlearnkit.folder import DirectoryBlobs
 from unlearnkit.ids import as_list
 from unlearnkit.keys import Keys, MemoryKeys, Secrets
-from unlearnkit.ledger import ISOLATED, Cell, Change, Checkpoint, Item, Ledger, MemoryLedger, Request
+from unlearnkit.ledger import ISOLATED, Cell, Change, Checkpoint, Ledger, MemoryLedger, Request
 from unlearnkit.locks import Locks
 from unlearnkit.objects import is_url
 from unlearnkit.partition import Partition
@@ -486,7 +486,7 @@ class Store:
     def _pending(self) -> frozenset[bytes]:
         """The addresses whose records are removed and not yet purged."""
         isolated = self.ledger.requests(ISOLATED)
-        return frozenset(bytes.fromhex(item.address) for request in isolated for item in request.items)
+        return frozenset(bytes.fromhex(address) for request in isolated for address in request.items)
 
     def begin_training(self, digest: str, environment: Mapping[str, str]) -> None:
         """Note that a training is under way, and in which environment: whoever opens the store next finishes it."""
@@ -523,9 +523,9 @@ class Store:
         found = [addresses.search(as_list(ids)) for ids in groups]
         return self.ledger.submit([self.request(items, search=shards) for items, shards in found])
 
-    def request(self, items: Iterable[Item], **facts: Any) -> Request:
+    def request(self, items: Mapping[str, str], **facts: Any) -> Request:
         """A request as it is received now."""
-        items, policy, received = tuple(items), self.declared, now()
+        policy, received = self.declared, now()
         known = {
             "received_at": received.isoformat(),
             "due_at": (received + timedelta(days=policy.days_to_answer)).isoformat(),

@@ -209,8 +209,8 @@ def residue(findings, path, forgotten, replaced=()):
             needles |= {np.float64(value).tobytes(): "value", repr(float(value)).encode(): "value as text"}
     for record in data().ids[lost]:
         needles |= {str(record).encode(): "id as text", np.int64(record).tobytes(): "id"}
-    for item in base()._ensemble._eraser.addresses.items(list(forgotten)):
-        needles |= {item.address.encode(): "address as text", bytes.fromhex(item.address): "address"}
+    for address in base()._ensemble._eraser.addresses.items(list(forgotten)):
+        needles |= {address.encode(): "address as text", bytes.fromhex(address): "address"}
     files = [file for file in Path(path).rglob("*") if file.is_file() and "keys" not in file.parts]
     contents = {file.name[:20]: file.read_bytes() for file in files}
     if places.server is not None:

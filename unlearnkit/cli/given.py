@@ -243,8 +243,7 @@ def remaining(rows: Rows, store: Store) -> tuple[Rows, int]:
     addresses = store.addresses(settings)
     handles: list[Any] = (rows.X.index if rows.ids is None else rows.ids).tolist()
     distinct = list(dict.fromkeys(handles))
-    items = addresses.items(distinct)
-    named = addresses.pseudonyms([bytes.fromhex(item.address) for item in items])
+    named = addresses.pseudonyms([bytes.fromhex(address) for address in addresses.items(distinct)])
     gone = {one for one, names in zip(distinct, named, strict=True) if not tombstones.keys().isdisjoint(names)}
     keep = [handle not in gone for handle in handles]
     kept = replace(

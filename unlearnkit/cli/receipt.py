@@ -162,10 +162,10 @@ def _versions(store: Store, subject: str, sequences: Sequence[int]) -> list[dict
     from unlearnkit.subjects import subject_version
 
     addresses = store.addresses(store.settings())
-    (item,) = addresses.items([subject])
-    (own,) = addresses.pseudonyms([bytes.fromhex(item.address)])
+    (address,) = addresses.items([subject])
+    (own,) = addresses.pseudonyms([bytes.fromhex(address)])
     requests = [r for r in store.ledger.requests() if not sequences or r.sequence in sequences]
-    waiting = [r.sequence for r in requests if item.address in {i.address for i in r.items}]
+    waiting = [r.sequence for r in requests if address in r.items]
     if waiting:
         raise ParameterError(
             f"A request for this id is recorded ({_list(waiting)}), but not carried out yet; nothing was done. Carry "
