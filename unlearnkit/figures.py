@@ -82,7 +82,7 @@ class ShardRow:
 
 
 def heat_map(shards: Sequence[ShardRow], n_slices: int) -> str:
-    """A table of shards by slices, darker where there are more records.
+    """A table of shards by slices, in a stronger blue where there are more records.
 
     Parameters
     ----------
