@@ -136,7 +136,7 @@ def facts_of(store: Store) -> Facts:
 
 def _overdue(n: int) -> list[str]:
     which = "1 request is past its deadline" if n == 1 else f"{n:,} requests are past their deadlines"
-    return [f"{which} and not carried out. Carry it out: unlearnkit repair"] if n else []
+    return [f"{which} and not carried out. Run: unlearnkit repair"] if n else []
 
 
 def _lost(n: int) -> list[str]:
