@@ -259,3 +259,38 @@ def test_without_a_request_that_has_changed_the_model_there_are_no_sides(model):
         audit(model).record(model, again)
     with pytest.raises(ParameterError, match="no fitted model of unlearnkit"):
         found.record(DecisionTreeClassifier(), 1)
+
+
+# -- in one call -------------------------------------------------------------------------------------------------------
+
+
+def test_forget_records_both_sides_of_the_rows_it_is_given(model):
+    X, y = noise()
+    before = audit(model)
+    receipt = model.forget(range(60), audit=(X[:60], y[:60], *noise(200, seed=1)))
+    kept = recorded(model._ensemble.store.ledger.notes())[receipt.request_id]
+    assert set(kept) == {"before", "after"}
+    assert kept["before"]["auc"] == before.auc
+    assert kept["after"]["auc"] == audit(model).auc < before.auc
+
+
+def test_rows_that_cannot_be_audited_change_nothing(model):
+    X, y = noise()
+    digest = model.model_digest_
+    for rows, error in (
+        ((X, y), ParameterError),
+        ((X[:60], y[:60], X[:1], y[:1]), DataError),
+        ((X[:60, :2], y[:60], X[60:], y[60:]), DataError),
+    ):
+        with pytest.raises(error):
+            model.forget(range(60), audit=rows)
+    assert model.receipts() == ()
+    assert model.model_digest_ == digest
+
+
+def test_a_request_that_leaves_nothing_to_ask_is_carried_out_all_the_same(model):
+    X, y = noise()
+    with pytest.warns(RuntimeWarning, match="carried out, but the audits beside it are not complete: Every shard"):
+        receipt = model.forget(range(60), repair=False, audit=(X[:60], y[:60], *noise(200, seed=1)))
+    assert receipt.n_records == 60
+    assert set(recorded(model._ensemble.store.ledger.notes())[receipt.request_id]) == {"before"}

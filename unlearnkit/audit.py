@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unlearnkit.charts import canvas
-from unlearnkit.errors import DataError, ParameterError
+from unlearnkit.errors import DataError, ParameterError, UnlearnKitError
 from unlearnkit.ledger import Change, Request
 from unlearnkit.policy import now
 from unlearnkit.store import AUDIT
@@ -32,6 +33,7 @@ BEFORE: Literal["before"] = "before"
 AFTER: Literal["after"] = "after"
 CROSS_ENTROPY, ZERO_ONE, SQUARED_ERROR = "cross-entropy", "0/1", "squared error"
 _LEAST_ROWS = 2
+_SIDES = 4
 _SIZE = (4.5, 4.5)
 _SMALLEST = np.finfo(np.float64).tiny
 
@@ -256,6 +258,35 @@ def membership_audit(
         losses_in=inside,
         losses_out=outside,
     )
+
+
+def audited(model: Any, rows: Any, carry_out: Callable[[], Receipt]) -> Receipt:
+    """Carry out a request, and record audits of before and after beside it.
+
+    Raises
+    ------
+    ParameterError, DataError
+        If the rows cannot be used. Nothing was carried out.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the request is carried out, and an audit cannot be made or recorded.
+    """
+    if not isinstance(rows, tuple) or len(rows) != _SIDES:
+        raise ParameterError("audit= takes (X_in, y_in, X_out, y_out); nothing was changed.")
+    before = membership_audit(model, *rows)
+    receipt = carry_out()
+    try:
+        before.record(model, receipt)
+        membership_audit(model, *rows).record(model, receipt)
+    except UnlearnKitError as error:
+        warnings.warn(
+            f"The request was carried out, but the audits beside it are not complete: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return receipt
 
 
 def recorded(notes: Mapping[str, Any]) -> dict[int, dict[str, dict[str, Any]]]:

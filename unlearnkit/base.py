@@ -247,7 +247,13 @@ class SISAModel(FittedModel):
             self.classes_ = ensemble.schema.labels
 
     def forget(
-        self, ids: Any, *, repair: bool = True, missing: str = "raise", load_rows: LoadRows | None = None
+        self,
+        ids: Any,
+        *,
+        repair: bool = True,
+        missing: str = "raise",
+        load_rows: LoadRows | None = None,
+        audit: tuple[Any, Any, Any, Any] | None = None,
     ) -> Receipt:
         """Forget all records of these ids, exactly.
 
@@ -268,6 +274,8 @@ class SISAModel(FittedModel):
             ``load_rows(shard, slice)`` gives their `Rows`. Slices from ``partition_.n_slices`` on are of records that
             came later; any row of the shard may be in them. Rows beyond those that the model has digests of, such as
             forgotten ones, are left out.
+        audit : tuple (X_in, y_in, X_out, y_out) or None
+            Make a `membership_audit` of these rows before and after, and record both beside the request.
 
         Returns
         -------
@@ -277,6 +285,8 @@ class SISAModel(FittedModel):
         ------
         UnknownRecordError
             If an id is unknown or of another type; nothing was changed.
+        DataError
+            If the rows to audit cannot be used; nothing was changed.
         RowsNeededError
             If the model is to be repaired on rows that are kept elsewhere, and `load_rows` is missing; nothing was
             changed.
@@ -287,7 +297,7 @@ class SISAModel(FittedModel):
         Warns
         -----
         RuntimeWarning
-            If a shard cannot be trained on what is left. It stays isolated.
+            If a shard cannot be trained on what is left. It stays isolated. Or if the audit of after cannot be made.
 
         Examples
         --------
@@ -299,7 +309,16 @@ class SISAModel(FittedModel):
         >>> receipt.n_records, receipt.repaired_at is not None
         (2, True)
         """
-        return self._current().forget(column(ids), repair=repair, missing=missing, load_rows=load_rows)
+
+        def carry_out() -> Receipt:
+            return self._current().forget(column(ids), repair=repair, missing=missing, load_rows=load_rows)
+
+        if audit is None:
+            return carry_out()
+        # Most requests are without.
+        from unlearnkit.audit import audited
+
+        return audited(self, audit, carry_out)
 
     def rectify(
         self,
