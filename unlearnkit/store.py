@@ -32,6 +32,7 @@ from unlearnkit.objects import is_url
 from unlearnkit.partition import Partition
 from unlearnkit.places import meeting_place, open_blobs, point_to, refuse_url
 from unlearnkit.policy import Policy, now, operator
+from unlearnkit.seen import Seen
 from unlearnkit.sql import SqlLedger
 from unlearnkit.stored import StoredRecords
 from unlearnkit.typing import Parts
@@ -103,10 +104,7 @@ class Store:
         self.root: Path | None = None
         """The folder that is the store's alone, where there is one."""
         self.durable = blobs is not None
-        self._known: tuple[int, Mapping[str, Checkpoint]] | None = None
-        self._cells: tuple[int, tuple[Cell, ...]] | None = None
-        # Between these two epochs nothing was recorded but states, and by this object.
-        self._own = (-1, -1)
+        self._seen = Seen()
         place: Any = blobs if isinstance(blobs, str | os.PathLike) else getattr(blobs, "path", None)
         far = blobs.url if isinstance(blobs, Remote) else place if place is not None and is_url(place) else None
         self._folder = None if place is None or far is not None else Path(place).parent
@@ -146,11 +144,11 @@ class Store:
             ledger = self._given["ledger"]
             given = self._given | {"ledger": without_secrets(ledger) if isinstance(ledger, str) else ledger}
             kept = {name: value for name, value in vars(self).items() if name not in left_out}
-            return kept | {"_known": None, "_cells": None, "_given": given}
+            return kept | {"_seen": Seen(), "_given": given}
         # Copied together: a ledger must not name a blob that was put after the blobs were written out.
         with self.locks.writer():
             opened = {name: copy(getattr(self, name)) for name in ("blobs", "ledger", "secrets")}
-            return vars(self) | opened | {"locks": Locks(None), "_known": None, "_cells": None}
+            return vars(self) | opened | {"locks": Locks(None), "_seen": Seen()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -336,22 +334,12 @@ class Store:
             if not kept:
                 self._drop([checkpoint])
             elif self.durable:
-                self._follow(before, checkpoint)
+                self._seen.committed(before, self.ledger.epoch, checkpoint)
             return kept
-
-    def _follow(self, before: int, checkpoint: Checkpoint) -> None:
-        """Go on from what is known: under the lock, this state is all that was recorded since."""
-        now = self.ledger.epoch
-        if self._known is not None and self._known[0] == before:
-            self._known = (now, {**self._known[1], checkpoint.key: checkpoint})
-        if self._cells is not None and self._cells[0] == before:
-            self._cells = (now, self._cells[1])
-        self._own = (self._own[0] if self._own[1] == before else before, now)
 
     def is_as_at(self, epoch: int) -> bool:
         """Whether plan and cells are those of that epoch: no more than states of our own was recorded since."""
-        now = self.ledger.epoch
-        return epoch == now or (self._own[0] <= epoch and self._own[1] == now)
+        return self._seen.only_states_since(epoch, self.ledger.epoch)
 
     def put_base(self, key: str, parts: Parts, environment: str) -> Checkpoint:
         """Keep the parts of the model that training starts from; the caller records the checkpoint with the plan."""
@@ -400,17 +388,7 @@ class Store:
             The states dropped.
         """
         with self.locks.writer():
-            moves = change.keys is not None or bool(change.cells)
-            known, cells = (self.checkpoints(), self.cells()) if moves else ({}, ())
-            dropped = self.ledger.apply(change)
-            if moves:
-                # Under the lock nobody else has changed them meanwhile.
-                gone = {checkpoint.key for checkpoint in dropped}
-                kept = {key: c for key, c in known.items() if key not in gone}
-                now = self.ledger.epoch
-                self._known = (now, kept | {c.key: c for c in change.checkpoints})
-                merged = {(c.shard, c.slice): c for c in (*cells, *change.cells)}
-                self._cells = (now, tuple(merged[place] for place in sorted(merged)))
+            dropped = self._seen.apply(self.ledger, change)
             if not self.durable:
                 self._drop(dropped)
             return len(dropped)
@@ -441,18 +419,11 @@ class Store:
 
     def checkpoints(self) -> Mapping[str, Checkpoint]:
         """All checkpoints by their keys, read again only if they may have changed."""
-        epoch = self.ledger.epoch
-        if self._known is None or self._known[0] != epoch:
-            # Should they change between the two lines, they are read once too often.
-            self._known = (epoch, self.ledger.checkpoints())
-        return self._known[1]
+        return self._seen.checkpoints(self.ledger)
 
     def cells(self) -> tuple[Cell, ...]:
         """What is stored of the data, read again only if it may have changed."""
-        epoch = self.ledger.epoch
-        if self._cells is None or self._cells[0] != epoch:
-            self._cells = (epoch, self.ledger.cells())
-        return self._cells[1]
+        return self._seen.cells(self.ledger)
 
     # -- records -------------------------------------------------------------------------------------------------
 
