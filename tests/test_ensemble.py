@@ -325,7 +325,7 @@ def test_an_unknown_id_changes_nothing(model, data):
     _, _, ids = data
     model.estimate(ids[:1])  # what is worked out once, such as the key of the pseudonyms
     kept = pickle.dumps(model)
-    with pytest.raises(UnknownRecordError, match=r"2 of 3 ids .*positions in the request: 0, 2"):
+    with pytest.raises(UnknownRecordError, match=r"2 ids of 3 given .*positions in the request: 0, 2"):
         model.forget([-1, ids[0], -2])
     with pytest.raises(UnknownRecordError):
         model.estimate([-1])

@@ -112,7 +112,7 @@ def test_requests_are_converted_where_nothing_is_lost(value, kind, encoded):
     ],
 )
 def test_requests_of_another_type_are_unknown(value, kind):
-    with pytest.raises(UnknownRecordError, match="1 of 2 ids"):
+    with pytest.raises(UnknownRecordError, match="1 id of 2 given"):
         coerce_request([value, encode_ok(kind)], kind)
 
 

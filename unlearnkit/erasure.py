@@ -42,6 +42,7 @@ from unlearnkit.records import MemoryRecords, Records, Removed
 from unlearnkit.store import UNTRAINABLE, Store
 from unlearnkit.stored import StoredRecords
 from unlearnkit.verification import Digests
+from unlearnkit.words import count
 
 _NO_RECORD = "no record of this model has any of its ids"
 
@@ -121,7 +122,7 @@ class Eraser:
         positions = self.addresses.positions(ids, strangers)
         if missing == "raise":
             raise UnknownRecordError(
-                f"{len(unknown)} of {len(items)} ids belong to no record of this model (positions in the request: "
+                f"There is no record of {count(len(unknown), 'id')} of {len(items)} given (positions in the request: "
                 f"{_some(positions)}); nothing was changed. Correct them, or pass missing='ignore' to skip them."
             )
         known = {address: name for address, name in items.items() if address not in strangers}

@@ -16,6 +16,7 @@ import numpy as np
 
 from unlearnkit.errors import DataError, UnknownRecordError
 from unlearnkit.typing import AnyArray, Rows
+from unlearnkit.words import count
 
 INT, STR, UUID, BYTES = "int", "str", "uuid", "bytes"
 
@@ -179,7 +180,7 @@ def coerce_request(ids: Any, kind: str) -> list[bytes]:
     wrong = [type(value).__name__ for value, encoded in zip(values, coerced, strict=True) if encoded is None]
     if wrong:
         raise UnknownRecordError(
-            f"{len(wrong)} of {len(values)} ids are not of the type of this model's ids, {kind} "
+            f"{count(len(wrong), 'id')} of {len(values)} given cannot be of the type of this model's ids, {kind} "
             f"(got {', '.join(sorted(set(wrong)))}); nothing was changed."
         )
     return list(dict.fromkeys(encoded for encoded in coerced if encoded is not None))
