@@ -195,6 +195,8 @@ def test_steps_that_are_known_are_taken_over(slices, data):
         n_slices=data.draw(st.integers(1, len(slices))),
         checkpoint_every=data.draw(st.integers(1, 3)),
         resumable=data.draw(st.booleans()),
+        absent_classes=data.draw(st.booleans()),
+        n_classes=data.draw(st.sampled_from([3, None])),
     )
     changed = data.draw(st.integers(0, len(slices) - 1))
     others = [*known[:changed], facts(data.draw(st.integers(0, 2)), tag="other"), *known[changed + 1 :]]

@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from unlearnkit import SISAClassifier, Store
+from unlearnkit.errors import DataWarning
 from unlearnkit.overview import overview
 from unlearnkit.upkeep import MOST_ARRIVED, arrived, findings
 
@@ -56,6 +57,18 @@ def test_both_are_told_and_many_shards_are_not_all_named():
 
 
 @pytest.mark.filterwarnings("ignore::unlearnkit.errors.DataWarning")
+@pytest.mark.parametrize("audited", [False, True])
+def test_the_warning_points_at_who_called(audited):
+    pytest.importorskip("unlearnkit_sklearn")
+    rng = np.random.default_rng(0)
+    X, y, ids = rng.normal(size=(60, 3)), np.arange(60) % 2, np.arange(60)
+    rows = (X[:40], y[:40], X[40:], y[40:]) if audited else None
+    clf = SISAClassifier(SGDClassifier(loss="log_loss"), n_shards=2, random_state=0).fit(X, y, ids=ids)
+    with pytest.warns(DataWarning, match="half") as told:
+        clf.forget(ids[:40], audit=rows)
+    assert {warning.filename for warning in told} == {__file__}
+
+
 def test_the_overview_has_them(tmp_path, helpers):
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("unlearnkit_sklearn")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from unlearnkit.charts import canvas
-from unlearnkit.errors import DataError, ParameterError, UnlearnKitError
+from unlearnkit.errors import DataError, ParameterError
 from unlearnkit.ledger import Change, Request
 from unlearnkit.policy import now
 from unlearnkit.store import AUDIT
@@ -260,33 +260,36 @@ def membership_audit(
     )
 
 
-def audited(model: Any, rows: Any, carry_out: Callable[[], Receipt]) -> Receipt:
-    """Carry out a request, and record audits of before and after beside it.
+def audit_of(model: Any, rows: Any) -> MembershipAudit:
+    """The `membership_audit` of rows given as (X_in, y_in, X_out, y_out).
 
     Raises
     ------
     ParameterError, DataError
-        If the rows cannot be used. Nothing was carried out.
+        If they cannot be used.
+    """
+    if not isinstance(rows, tuple) or len(rows) != _SIDES:
+        raise ParameterError("audit= takes (X_in, y_in, X_out, y_out); nothing was changed.")
+    return membership_audit(model, *rows)
+
+
+def record_sides(model: Any, receipt: Receipt, before: MembershipAudit, rows: Any) -> None:
+    """Record the audit from before a request beside it, and one of now.
 
     Warns
     -----
     RuntimeWarning
-        If the request is carried out, and an audit cannot be made or recorded.
+        If one cannot be made or recorded: the request is carried out, and its receipt must not be lost for it.
     """
-    if not isinstance(rows, tuple) or len(rows) != _SIDES:
-        raise ParameterError("audit= takes (X_in, y_in, X_out, y_out); nothing was changed.")
-    before = membership_audit(model, *rows)
-    receipt = carry_out()
     try:
         before.record(model, receipt)
-        membership_audit(model, *rows).record(model, receipt)
-    except UnlearnKitError as error:
+        audit_of(model, rows).record(model, receipt)
+    except Exception as error:  # noqa: BLE001 - also what the wrapped model or a database raises
         warnings.warn(
             f"The request was carried out, but the audits beside it are not complete: {error}",
             RuntimeWarning,
             stacklevel=3,
         )
-    return receipt
 
 
 def recorded(notes: Mapping[str, Any]) -> dict[int, dict[str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from unlearnkit import adapters, aggregation, bundle
+from unlearnkit.audit import audit_of, record_sides
 from unlearnkit.containers import column
 from unlearnkit.ensemble import SisaEnsemble
 from unlearnkit.errors import AdapterError, CodeNeededError, ParameterError, SchemaError, UnlearnKitError
@@ -275,7 +276,8 @@ class SISAModel(FittedModel):
             came later; any row of the shard may be in them. Rows beyond those that the model has digests of, such as
             forgotten ones, are left out.
         audit : tuple (X_in, y_in, X_out, y_out) or None
-            Make a `membership_audit` of these rows before and after, and record both beside the request.
+            Make a `membership_audit` of these rows before and after, and record both beside the request, if it has
+            changed the model.
 
         Returns
         -------
@@ -285,8 +287,8 @@ class SISAModel(FittedModel):
         ------
         UnknownRecordError
             If an id is unknown or of another type; nothing was changed.
-        DataError
-            If the rows to audit cannot be used; nothing was changed.
+        DataError, ParameterError
+            If the rows to audit cannot be used, or are not four; nothing was changed.
         RowsNeededError
             If the model is to be repaired on rows that are kept elsewhere, and `load_rows` is missing; nothing was
             changed.
@@ -297,7 +299,8 @@ class SISAModel(FittedModel):
         Warns
         -----
         RuntimeWarning
-            If a shard cannot be trained on what is left. It stays isolated. Or if the audit of after cannot be made.
+            If a shard cannot be trained on what is left, which stays isolated; if an audit cannot be made or recorded
+            once the request is carried out.
 
         Examples
         --------
@@ -309,16 +312,11 @@ class SISAModel(FittedModel):
         >>> receipt.n_records, receipt.repaired_at is not None
         (2, True)
         """
-
-        def carry_out() -> Receipt:
-            return self._current().forget(column(ids), repair=repair, missing=missing, load_rows=load_rows)
-
-        if audit is None:
-            return carry_out()
-        # Most requests are without.
-        from unlearnkit.audit import audited
-
-        return audited(self, audit, carry_out)
+        before = None if audit is None else audit_of(self, audit)
+        receipt = self._current().forget(column(ids), repair=repair, missing=missing, load_rows=load_rows)
+        if before is not None:
+            record_sides(self, receipt, before, audit)
+        return receipt
 
     def rectify(
         self,

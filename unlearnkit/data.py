@@ -17,7 +17,7 @@ import numpy as np
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import hash_items, hash_rows, listed, row_key
 from unlearnkit.schema import Schema
-from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray, Rows
+from unlearnkit.typing import AnyArray, BoolArray, ByteArray, Features, FloatArray, IntArray, Selection
 from unlearnkit.validation import is_frame, is_sparse
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class ShardRecords:
         bounds = self.bounds(n_slices)
         return tuple(self.facts_of(slice(a, b), classification=classification) for a, b in pairwise(bounds))
 
-    def facts_of(self, rows: Rows, *, classification: bool) -> SliceFacts:
+    def facts_of(self, rows: Selection, *, classification: bool) -> SliceFacts:
         """The facts of these rows, which are of one slice and all have a positive weight."""
         rid = self.rid[rows]
         weight = np.ones(len(rid)) if self.weight is None else self.weight[rows]

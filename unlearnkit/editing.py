@@ -155,10 +155,11 @@ class Editor:
         first = dict(removed.first)
         for shard, r in active:
             first[shard] = min(first.get(shard, r), r)
-        removed = replace(removed, first=first, touched=frozenset(shard for shard, _ in changed))
+        removed = replace(removed, first=first)
         request = self._rectification(build, edited, cells, removed, addresses)
         untrainable = self.store.ledger.note(UNTRAINABLE, {})
-        notes = {UNTRAINABLE: {s: why for s, why in untrainable.items() if int(s) not in removed.touched}}
+        again = {shard for shard, _ in changed}
+        notes = {UNTRAINABLE: {s: why for s, why in untrainable.items() if int(s) not in again}}
         change = Change(keys=edited.plan.keys, cells=cells, submitted=(request,), notes=notes)
         by_shard: dict[int, tuple[ShardRecords, ...]] = {}
         for (shard, _), records in come.items():

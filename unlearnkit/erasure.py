@@ -118,7 +118,8 @@ class Eraser:
         _, unknown = self._absent(wanted, build.records.found(wanted, self._shards(request)))
         if not unknown:
             return request
-        strangers = {address for i, address in enumerate(items) if i in set(unknown)}
+        asked = list(items)
+        strangers = {asked[i] for i in unknown}
         positions = self.addresses.positions(ids, strangers)
         if missing == "raise":
             raise UnknownRecordError(
@@ -297,7 +298,7 @@ class Eraser:
         Returns
         -------
         Build
-            Its records read from the new blocks.
+            Its records read from the new blocks; those in memory hold nothing of the others any more.
 
         Warns
         -----

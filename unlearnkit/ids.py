@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from unlearnkit.errors import DataError, UnknownRecordError
-from unlearnkit.typing import AnyArray, Rows
+from unlearnkit.typing import AnyArray, Selection
 from unlearnkit.words import count
 
 INT, STR, UUID, BYTES = "int", "str", "uuid", "bytes"
@@ -55,7 +55,7 @@ def _sequence(ids: Any) -> Sequence[Any] | AnyArray:
     return values if values.ndim else [values.item()]
 
 
-def _some(values: Sequence[Any] | AnyArray, rows: Rows) -> list[Any]:
+def _some(values: Sequence[Any] | AnyArray, rows: Selection) -> list[Any]:
     """Those of these rows as a list of Python values."""
     if not isinstance(values, np.ndarray):
         return list(values[rows]) if isinstance(rows, slice) else [values[i] for i in rows.tolist()]
@@ -81,7 +81,7 @@ class IdColumn:
     def __len__(self) -> int:
         return len(self.values)
 
-    def encoded(self, rows: Rows) -> list[bytes]:
+    def encoded(self, rows: Selection) -> list[bytes]:
         """The bytes of the ids of these rows.
 
         Examples

@@ -6,6 +6,7 @@ Bytes are parsed only once they are what their name, seal or signature says.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from unlearnkit.blobs import Blobs
 from unlearnkit.build import Build
@@ -80,13 +81,18 @@ def _faults(request: Request) -> Iterator[str]:
 
 def statements(store: Store) -> Findings:
     """Whether the chain of signed statements is whole, and each request has its own."""
-    yield from chained(store, Chain.read(store.ledger.statements(), store.secrets.public_keys))
+    yield from chained(store, *chain_of(store))
 
 
-def chained(store: Store, chain: Chain) -> Findings:
-    """The same of a chain that was read before."""
+def chain_of(store: Store) -> tuple[Chain, dict[str, Any]]:
+    """The chain of statements, and what the ledger remembers of its end: read together, before anything is verified."""
+    envelopes, noted = store.ledger.statements(), store.ledger.note(CHAIN, {"number": 0, "digest": None})
+    return Chain.read(envelopes, store.secrets.public_keys), noted
+
+
+def chained(store: Store, chain: Chain, noted: Mapping[str, Any]) -> Findings:
+    """What is wrong with a chain that was read, and what is missing in it."""
     ledger = store.ledger
-    noted = ledger.note(CHAIN, {"number": 0, "digest": None})
     remedy = "Compare with the receipts that were given out, and restore the ledger and signing.pub from a backup."
     faults = chain.faults(noted["number"])
     last = envelope_digest(chain.envelopes[-1]) if chain.envelopes else None

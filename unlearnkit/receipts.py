@@ -53,7 +53,7 @@ class Receipt:
     isolated_at : datetime or None
         From here on nothing served was influenced by the records.
     purged_at : datetime or None
-        From here on nothing stored was: the records are forgotten. In memory it is the same moment.
+        From here on nothing stored was: the records are forgotten.
     repaired_at : datetime or None
         None while repair is due.
     unsupported : tuple of str

@@ -1,4 +1,4 @@
-"""All records of a model as one value that never changes: in memory, or in blobs that are read when needed.
+"""All records of a model as one value, which says the same for ever: in memory, or in blobs that are read when needed.
 
 Forgetting makes a new value without the rows. Both kinds do the same, so nothing above knows which one it has.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from unlearnkit.data import ShardRecords, SliceFacts, Sought
 from unlearnkit.schema import Schema
-from unlearnkit.typing import AnyArray, BoolArray, FloatArray, IntArray, Rows
+from unlearnkit.typing import AnyArray, BoolArray, FloatArray, IntArray, Selection
 from unlearnkit.validation import is_frame
 
 CLASSES = -1
@@ -37,15 +37,12 @@ class Removed:
     first : dict of int to int
         For each shard that lost a row of positive weight, the first slice that did: what was trained from there on
         is void.
-    touched : frozenset of int
-        The shards that lost any row.
     addresses : frozenset of bytes
         Of the rows.
     """
 
     n_records: int
     first: dict[int, int]
-    touched: frozenset[int]
     addresses: frozenset[bytes]
 
 
@@ -142,7 +139,7 @@ class _Remaining:
 class MemoryRecords:
     """Records in memory.
 
-    What is taken out by `without` is held until `rewrite`.
+    What is taken out of a shard by `without` is held until the shard is read, or `rewrite` lets go of all.
 
     Parameters
     ----------
@@ -159,6 +156,11 @@ class MemoryRecords:
         # Read often, and dear at the size of a model; they follow from the records, which do not change.
         self._facts: dict[int, tuple[SliceFacts, ...]] = {}
         self._support: dict[int, Support] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle holds nothing that was taken out, even if something went wrong before it was let go of.
+        self.rewrite()
+        return vars(self).copy()
 
     @property
     def n_shards(self) -> int:
@@ -242,7 +244,6 @@ class MemoryRecords:
         removed = Removed(
             n_records=sum(int(rows.sum()) for rows in gone.values()),
             first={shard: r for shard, r in first.items() if r is not None},
-            touched=frozenset(gone),
             addresses=frozenset[bytes]().union(*(old[shard].keys(rows) for shard, rows in gone.items())),
         )
         left = self._with({s: _Remaining.without(old[s], rows) for s, rows in gone.items()}, self._n_slices)
@@ -310,7 +311,7 @@ def first_slice(records: ShardRecords, rows: BoolArray) -> int | None:
     return int(records.slice[active].min()) if len(active) else None
 
 
-def support_of(records: ShardRecords, rows: Rows = slice(None), *, classification: bool) -> Support:
+def support_of(records: ShardRecords, rows: Selection = slice(None), *, classification: bool) -> Support:
     """The categories and class labels that some of these rows have."""
     codes = {number: column.cat.codes.to_numpy()[rows] for number, column in _category_columns(records)}
     if classification:

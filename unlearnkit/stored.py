@@ -189,8 +189,7 @@ class StoredRecords:
                 if first_slice(rows, matching) is not None:
                     first.setdefault(cell.shard, cell.slice)
         left = self._with(changed, self._pending | gone)
-        touched = frozenset(cell.shard for cell in changed)
-        return left, Removed(self.n_records - left.n_records, first, touched, frozenset(gone))
+        return left, Removed(self.n_records - left.n_records, first, frozenset(gone))
 
     def support(self) -> Support:
         """The categories and class labels that some record has; of stale cells, the categories that any had."""

@@ -14,7 +14,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 ByteArray: TypeAlias = NDArray[np.uint8]
 AnyArray: TypeAlias = NDArray[Any]
 
-Rows: TypeAlias = slice | IntArray
+Selection: TypeAlias = slice | IntArray
 """Some rows: those in between, or those of these numbers."""
 Features: TypeAlias = Any
 """A C-contiguous array (n, ...), a canonical ``scipy.sparse.csr_matrix`` or a ``pandas.DataFrame``."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlearnkit.errors import StateError, StoreError
-from unlearnkit.inspection import chained
+from unlearnkit.inspection import chain_of, chained
 from unlearnkit.ledger import Request
 from unlearnkit.signing import known_keys
-from unlearnkit.statements import Chain, statement_of
+from unlearnkit.statements import statement_of
 from unlearnkit.store import Store
 
 
@@ -60,13 +60,13 @@ class Proof:
 
 def proof(store: Store, requests: Sequence[Request]) -> Proof:
     """Verify all statements of a store: each signature, the chain, and against these requests of its ledger."""
-    envelopes = store.ledger.statements()
     try:
         public = store.secrets.public_keys
-        chain = Chain.read(envelopes, public)
-        findings = [f"{fault.place}: {fault.what}" for fault in chained(store, chain)]
+        chain, noted = chain_of(store)
+        findings = [f"{fault.place}: {fault.what}" for fault in chained(store, chain, noted)]
     except (StateError, StoreError) as error:
-        return Proof(len(envelopes), (f"The statements could not be verified. {error}",), (), {})
+        n = len(store.ledger.statements())
+        return Proof(n, (f"The statements could not be verified. {error}",), (), {})
     known = {request.sequence: request for request in requests}
     found: dict[int, tuple[Stated, ...]] = {}
     # What is wrong with one that cannot be trusted is among the findings.
@@ -75,7 +75,7 @@ def proof(store: Store, requests: Sequence[Request]) -> Proof:
         found[sequence] = (*found.get(sequence, ()), stated)
         if not stated.agrees:
             findings.append(f"request {sequence}: the ledger no longer says what was signed when it was {stated.kind}")
-    return Proof(len(envelopes), tuple(findings), tuple(known_keys(public)), found)
+    return Proof(len(chain.envelopes), tuple(findings), tuple(known_keys(public)), found)
 
 
 def _stated(statement: dict[str, Any], known: Mapping[int, Request]) -> tuple[int, Stated]:
