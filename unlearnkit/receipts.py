@@ -16,7 +16,7 @@ _TIMES = {"received_at", "due_at", "isolated_at", "purged_at", "repaired_at"}
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What was done for one erasure request. It names no id and holds no feature value.
+    """What was done for one erasure request. It names no id, and no value but categories and labels that have gone.
 
     Attributes
     ----------

@@ -2,8 +2,8 @@
 
 A request has one statement when it is purged and a second one, which names the first, when it is repaired; or one
 when it is rejected. All of a store form one chain: each is numbered and names the digest of the one before it, so that
-none can be changed, left out or put elsewhere. Each is an in-toto Statement v1 in a DSSE envelope. It holds no id and
-no feature value.
+none can be changed, left out or put elsewhere. Each is an in-toto Statement v1 in a DSSE envelope. It holds no id,
+and no value but categories and class labels that no record has any more.
 """
 
 from __future__ import annotations
