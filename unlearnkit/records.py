@@ -120,20 +120,21 @@ class _Remaining:
     ----------
     records : ShardRecords
         All rows, those that were taken out included.
-    rows : ndarray of shape (n,)
-        Which are left.
+    gone : ndarray of shape (n,)
+        Which of them were.
     """
 
     records: ShardRecords
-    rows: IntArray
+    gone: BoolArray
 
-    @classmethod
-    def without(cls, records: ShardRecords, gone: BoolArray) -> _Remaining:
-        return cls(records, np.flatnonzero(~gone))
+    @property
+    def rows(self) -> IntArray:
+        """The numbers of the rows that are left."""
+        return np.flatnonzero(~self.gone)
 
     def copied(self) -> ShardRecords:
         """The rows that are left; nothing of the others is in the result."""
-        return self.records.take(self.rows, int((self.rows < self.records.n_active).sum()))
+        return self.records.without(self.gone)
 
 
 class MemoryRecords:
@@ -246,7 +247,7 @@ class MemoryRecords:
             first={shard: r for shard, r in first.items() if r is not None},
             addresses=frozenset[bytes]().union(*(old[shard].keys(rows) for shard, rows in gone.items())),
         )
-        left = self._with({s: _Remaining.without(old[s], rows) for s, rows in gone.items()}, self._n_slices)
+        left = self._with({s: _Remaining(old[s], rows) for s, rows in gone.items()}, self._n_slices)
         facts = {s: self._facts_without(s, rows) for s, rows in gone.items() if s in self._facts}
         left._facts |= facts  # noqa: SLF001 - its own
         return left, removed
