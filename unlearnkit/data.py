@@ -270,27 +270,55 @@ def content_hashes(X: Features, y: AnyArray, schema: Schema, secret: bytes) -> B
     targets = as_bytes(y)
     if is_sparse(X):
         return hash_items(_sparse_rows(X, targets), secret, _TAG, CONTENT_BYTES)
-    key = np.frombuffer(row_key(secret), dtype=np.uint8)
     if is_frame(X):
+        key = np.frombuffer(row_key(secret), dtype=np.uint8)
         columns = [_column_bytes(X, column, secret) for column in schema.columns]
         return hash_rows(np.concatenate([np.tile(key, (len(X), 1)), *columns, targets], axis=1))
-    return _array_hashes(X, targets, key)
+    return _array_hashes(_chunks(X), X, targets, secret)
 
 
-def _array_hashes(X: AnyArray, targets: ByteArray, key: ByteArray) -> ByteArray:
-    """Row by row: the key, the normalised features, the target."""
+def take_hashed(X: Features, rows: IntArray, y: AnyArray, schema: Schema, secret: bytes) -> tuple[Features, ByteArray]:
+    """These rows of X as `take_rows` normalises them, and their `content_hashes`; `y` are the targets of these rows.
+
+    An array is gone through once for both.
+    """
+    if is_frame(X) or is_sparse(X):
+        taken = take_rows(X, rows, normalise=True)
+        return taken, content_hashes(taken, y, schema, secret)
+    taken = np.empty((len(rows), *X.shape[1:]), dtype=X.dtype)
+    return taken, _array_hashes(_taken(X, rows, taken), taken, as_bytes(y), secret)
+
+
+def _array_hashes(chunks: Iterable[AnyArray], X: AnyArray, targets: ByteArray, secret: bytes) -> ByteArray:
+    """Row by row: the key, the normalised features, the target. The chunks are those of X, one after the other."""
+    key = np.frombuffer(row_key(secret), dtype=np.uint8)
     layout = np.dtype([("key", "u1", key.shape), ("X", X.dtype, X.shape[1:]), ("y", "u1", targets.shape[1:])])
-    step = _rows_per_chunk(X)
-    buffer = np.zeros(min(step, len(X)), dtype=layout)
+    buffer = np.zeros(min(_rows_per_chunk(X), len(X)), dtype=layout)
     buffer["key"] = key
     hashes = np.empty((len(X), CONTENT_BYTES), dtype=np.uint8)
-    for start in range(0, len(X), step):
-        rows = buffer[: len(X) - start]
-        rows["X"] = X[start : start + step]
-        normalised(rows["X"])
-        rows["y"] = targets[start : start + step]
-        hashes[start : start + step] = hash_rows(rows)
+    start = 0
+    for chunk in chunks:
+        here = slice(start, start + len(chunk))
+        rows = buffer[: len(chunk)]
+        rows["X"], rows["y"] = chunk, targets[here]
+        hashes[here] = hash_rows(rows)
+        start = here.stop
     return hashes
+
+
+def _chunks(X: AnyArray) -> Iterator[AnyArray]:
+    """Some rows at a time, copied and normalised."""
+    step = _rows_per_chunk(X)
+    return (normalised(X[start : start + step].copy()) for start in range(0, len(X), step))
+
+
+def _taken(X: AnyArray, rows: IntArray, taken: AnyArray) -> Iterator[AnyArray]:
+    """Some of these rows of X at a time, normalised, as they come to lie in `taken`."""
+    step = _rows_per_chunk(X)
+    for start in range(0, len(rows), step):
+        chunk = taken[start : start + step]
+        np.take(X, rows[start : start + step], axis=0, out=chunk, mode="clip")
+        yield normalised(chunk)
 
 
 def _sparse_rows(X: sp.csr_matrix, targets: ByteArray) -> Iterator[bytes]:
@@ -351,11 +379,8 @@ def take_rows(X: Features, rows: IntArray, *, normalise: bool = False) -> Featur
     if not normalise:
         return np.ascontiguousarray(X[rows])
     taken = np.empty((len(rows), *X.shape[1:]), dtype=X.dtype)
-    step = _rows_per_chunk(X)
-    for start in range(0, len(rows), step):
-        chunk = taken[start : start + step]
-        np.take(X, rows[start : start + step], axis=0, out=chunk, mode="clip")
-        normalised(chunk)
+    for _ in _taken(X, rows, taken):
+        pass
     return taken
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from unlearnkit.data import ShardRecords, content_hashes, order_by_content, order_by_id, take_rows
+from unlearnkit.data import ShardRecords, order_by_content, order_by_id, take_hashed, take_rows
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import listed
 from unlearnkit.ids import IdColumn
@@ -101,7 +101,11 @@ class GivenRows:
             content = self._content(rows) if content is None else content
             order = order_by_content(place.rid, content, slices, weight)
         rows, place = rows[order], place.take(order)
-        X, y = take_rows(self.X, rows, normalise=True), self._targets(rows)
+        y = self._targets(rows)
+        if content is None:
+            X, content = self._hashed(rows, y)
+        else:
+            X, content = take_rows(self.X, rows, normalise=True), content[order]
         return ShardRecords(
             X=X,
             y=y,
@@ -109,7 +113,7 @@ class GivenRows:
             slice=slices[order],
             home=place.slice,
             rid=place.rid,
-            content=self._hashed(X, y) if content is None else content[order],
+            content=content,
             u=place.u,
             handle=None if self.schema.explicit_ids else self.partition.handles(self.names.encoded(rows)),
             n_active=len(rows) if weight is None else int((weight > 0).sum()),
@@ -141,10 +145,10 @@ class GivenRows:
         return self.partition.place(items, probability), content
 
     def _content(self, rows: IntArray) -> ByteArray:
-        return self._hashed(take_rows(self.X, rows), self._targets(rows))
+        return self._hashed(rows, self._targets(rows))[1]
 
-    def _hashed(self, X: Features, y: AnyArray) -> ByteArray:
-        return content_hashes(X, y, self.schema, self.partition.secret)
+    def _hashed(self, rows: IntArray, y: AnyArray) -> tuple[Features, ByteArray]:
+        return take_hashed(self.X, rows, y, self.schema, self.partition.secret)
 
     def _targets(self, rows: IntArray) -> AnyArray:
         return self.y[rows] if self.schema.classes is None else self.schema.codes(self.y[rows])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -60,10 +59,8 @@ def hash_rows(rows: AnyArray) -> ByteArray:
     the hashes in the standard library this is the fastest where the processor has instructions for it.
     """
     width = rows.itemsize * int(np.prod(rows.shape[1:]))
-    flat: Any = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
-    view = memoryview(flat)
-    sha256 = hashlib.sha256
-    joined = b"".join([sha256(view[i : i + width]).digest() for i in range(0, len(view), width)])
+    flat = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).reshape(-1, width)
+    joined = b"".join([hashlib.sha256(row).digest() for row in listed(flat)])
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
 

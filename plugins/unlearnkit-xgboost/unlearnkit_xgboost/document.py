@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearnkit_xgboost.trees import check_tree
+from unlearnkit_xgboost.trees import check_trees
 from unlearnkit_xgboost.ubjson import nonsense
 from unlearnkit_xgboost.vocabularies import check_vocabularies
 
@@ -61,8 +61,7 @@ def _check_forest(document: Any) -> None:
         raise nonsense("its dropped trees are miscounted")
     if not all(0 <= i < outputs for i in found["tree_info"]):
         raise nonsense("its trees belong to no output")
-    for tree in trees:
-        check_tree(tree, n_features, outputs)
+    check_trees(trees, n_features, outputs)
     if "cats" in found:
         check_vocabularies(found["cats"], n_features)
 

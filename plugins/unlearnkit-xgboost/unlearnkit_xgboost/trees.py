@@ -5,11 +5,12 @@ Every child must name its parent, so no path from the root can return to where i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from unlearnkit.typing import AnyArray
+from unlearnkit.typing import AnyArray, IntArray
 from unlearnkit_xgboost.ubjson import Packed, nonsense
 
 PER_NODE = (
@@ -20,28 +21,42 @@ MAX_CATEGORY = 1 << 24  # floats count no further; XGBoost refuses larger ones i
 MAX_CATEGORY_BITS = 1 << 31  # what the category sets of one tree may take once decoded: 256 MiB
 
 
-def check_tree(tree: Any, n_features: int, outputs: int) -> None:
-    """Raise StateError unless `tree`, as `ubjson.read` gives it, can be walked by any row.
+def check_trees(trees: Sequence[Any], n_features: int, outputs: int) -> None:
+    """Raise StateError unless each tree, as `ubjson.read` gives it, can be walked by any row.
 
     Parameters
     ----------
-    tree : dict
+    trees : sequence of dict
     n_features, outputs : int
         The features of a row, and its margins.
     """
+    sizes = [_checked_size(tree, n_features, outputs) for tree in trees]
+    if sizes:
+        _check_paths(trees, np.array(sizes), n_features)
+
+
+def _checked_size(tree: Any, n_features: int, outputs: int) -> int:
+    """The number of nodes of a tree whose arrays are as long as they have to be."""
     n, width = _size(tree, n_features, outputs)
     for name in PER_NODE:
         if len(_packed(tree, name)) != n:
             raise nonsense(f"{name} is of another length")
-    left, right, parents, used = (tree[name].numbers() for name in PER_NODE[:4])
+    _check_leaves(tree, n, width)
+    _check_categories(tree, n)
+    return n
+
+
+def _check_paths(trees: Sequence[Any], sizes: IntArray, n_features: int) -> None:
+    """Check the pointers of all trees at once: of each one's own they would take four times as long."""
+    left, right, parents, used = (np.concatenate([tree[name].numbers() for tree in trees]) for name in PER_NODE[:4])
+    first = np.repeat(np.cumsum(sizes) - sizes, sizes)
     inner = np.flatnonzero(left != -1)
+    first, n = first[inner], np.repeat(sizes, sizes)[inner]
     for child in (left[inner], right[inner]):
-        if not _within(child, 1, n) or not (parents[child] == inner).all():
+        if not ((child >= 1) & (child < n)).all() or not (parents[first + child] == inner - first).all():
             raise nonsense("a node whose child is not its own")
     if not _within(used[inner], 0, n_features):
         raise nonsense("a split on a feature that is not there")
-    _check_leaves(tree, right[left == -1], n, width)
-    _check_categories(tree, n)
 
 
 def _size(tree: Any, n_features: int, outputs: int) -> tuple[int, int]:
@@ -72,10 +87,11 @@ def _within(numbers: AnyArray, low: int, high: int) -> bool:
     return len(numbers) == 0 or bool(low <= numbers.min() and numbers.max() < high)
 
 
-def _check_leaves(tree: dict[str, Any], slots: AnyArray, n: int, width: int) -> None:
+def _check_leaves(tree: dict[str, Any], n: int, width: int) -> None:
     """A leaf has one value, or in its right child the place of a value for each output."""
     if width == 1 and len(_packed(tree, "base_weights")) == n:
         return
+    slots = tree["right_children"].numbers()[tree["left_children"].numbers() == -1]
     if width == 1 or not _within(slots, 0, len(_packed(tree, "leaf_weights")) // width):
         raise nonsense("a leaf without its values")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from unlearnkit.typing import AnyArray
 
 MAX_DEPTH = 32
 _NUMBERS = {k: struct.Struct(">" + c) for k, c in zip("iUIlLdD", "bBhiqfd", strict=True)}
+_SIZES = {kind: code.size for kind, code in _NUMBERS.items()}
+_SIZE = _NUMBERS["L"].unpack_from
 _DTYPES = {"i": "i1", "U": "u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}
-_END, _LONG = ord("}"), ord("L")
+_END, _LONG, _TYPED, _SIZED = map(ord, "}L$#")
 _CONSTANTS = {"Z": None, "T": True, "F": False}
 # XGBoost gives a number that just fits one byte two, and so on: with its limits, its bytes come back as they were.
 _INTEGERS = (("i", (1 << 7) - 1), ("I", (1 << 15) - 1), ("l", (1 << 31) - 1), ("L", 1 << 63))
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: a model has some thousands, and they would take three times as long to make.
+@dataclass(slots=True)
 class Packed:
     """An array of numbers as its bytes, big-endian."""
 
@@ -32,7 +36,7 @@ class Packed:
     data: bytes
 
     def __len__(self) -> int:
-        return len(self.data) // _NUMBERS[self.kind].size
+        return len(self.data) // _SIZES[self.kind]
 
     def numbers(self) -> AnyArray:
         """The numbers, as a view."""
@@ -102,10 +106,12 @@ class _Reader:
         return chr(self.data[self.at - 1])
 
     def take(self, n: int) -> bytes:
-        if n > len(self.data) - self.at:
+        end = self.at + n
+        if end > len(self.data):
             raise nonsense("a size is larger than the bytes")
-        self.at += n
-        return self.data[self.at - n : self.at]
+        taken = self.data[self.at : end]
+        self.at = end
+        return taken
 
     def number(self, kind: str) -> Any:
         code = _NUMBERS[kind]
@@ -116,57 +122,73 @@ class _Reader:
         n: int
         # XGBoost writes every size so: the way around saves a third of the time.
         if self.data[self.at] == _LONG:
-            n = _NUMBERS["L"].unpack_from(self.data, self.at + 1)[0]
+            (n,) = _SIZE(self.data, self.at + 1)
             self.at += 9
         else:
             n = self.number(self.marker())
-        if type(n) is not int or n < 0:
+            if type(n) is not int:
+                raise nonsense("a size is no count")
+        if n < 0:
             raise nonsense("a size is no count")
         return n
 
     def text(self) -> str:
-        return self.take(self.length()).decode()
+        return self.sized(1).decode()
+
+    def sized(self, width: int) -> bytes:
+        """As many bytes as a count that stands in front of them says, times `width`."""
+        n = self.length() * width
+        start = self.at
+        self.at = end = start + n
+        if end > len(self.data):
+            raise nonsense("a size is larger than the bytes")
+        return self.data[start:end]
 
     def object(self, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        while self.data[self.at] != _END:
+        data = self.data
+        while data[self.at] != _END:
             key = self.text()
             if key in found:
                 raise nonsense("a key appears twice")
-            found[key] = self.value(depth + 1)
+            # Most of what there is are arrays of numbers.
+            found[key] = self.packed() if data.startswith(b"[$", self.at) else self.value(depth + 1)
         self.at += 1
         return found
 
     def array(self, depth: int) -> Packed | list[Any]:
-        kind = ""
-        first = self.marker()
-        if first == "$":
-            kind, first = self.marker(), self.marker()
-        if first != "#":
+        if self.data[self.at] == _TYPED:
+            self.at -= 1
+            return self.packed()
+        if self.marker() != "#":
             raise nonsense("an array has no size")
         n = self.length()
-        if kind:
-            return Packed(kind, self.take(n * _NUMBERS[kind].size))
         if n > len(self.data) - self.at:
             raise nonsense("a size is larger than the bytes")
         return [self.value(depth + 1) for _ in range(n)]
 
+    def packed(self) -> Packed:
+        kind, size = chr(self.data[self.at + 2]), self.data[self.at + 3]
+        if size != _SIZED:
+            raise nonsense("an array has no size")
+        self.at += 4
+        return Packed(kind, self.sized(_SIZES[kind]))
+
 
 def _write(value: Any, out: list[bytes]) -> None:
     kind = type(value)
-    if kind is dict:
+    if kind is Packed:
+        out += (_typed(value.kind), _count(len(value)), value.data)
+    elif kind is dict:
         out.append(b"{")
         for key, item in value.items():
-            out.append(_text(key))
+            out.append(_key(key))
             _write(item, out)
         out.append(b"}")
     elif kind is list:
-        out.append(b"[#" + _count(len(value)))
+        out += (b"[#", _count(len(value)))
         for item in value:
             _write(item, out)
-    elif kind is Packed:
-        out.append(b"[$" + value.kind.encode() + b"#" + _count(len(value)))
-        out.append(value.data)
     else:
         out.append(_scalar(value))
 
@@ -178,6 +200,17 @@ def _count(n: int) -> bytes:
 def _text(text: str) -> bytes:
     data = text.encode()
     return _count(len(data)) + data
+
+
+@lru_cache(maxsize=256)
+def _key(text: str) -> bytes:
+    """As `_text`: there are few keys, each in every tree."""
+    return _text(text)
+
+
+@lru_cache
+def _typed(kind: str) -> bytes:
+    return f"[${kind}#".encode()
 
 
 def _scalar(value: str | float | Single | None) -> bytes:
