@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32
 _CHUNK_BYTES = 1 << 18
-_FEW = 32
+_FEW = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,30 +50,40 @@ class SliceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Keyed hashes to look for, made ready once for all shards: eight bytes find candidates fast, all sixteen decide.
+    """Keyed hashes to look for, made ready once for all shards: the first bytes find candidates, all of them decide.
 
     Attributes
     ----------
     keys : frozenset of bytes
+    near : ndarray of shape (65536,)
+        Whether any begins with these two bytes, read as a number.
     first : ndarray
         The first eight bytes of each as a number, sorted.
     """
 
     keys: frozenset[bytes]
+    near: BoolArray
     first: AnyArray
 
     @classmethod
     def of(cls, keys: Iterable[bytes]) -> Sought:
         """Those of `keys`."""
         keys = frozenset(keys)
-        return cls(keys, np.sort(np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)))
+        first = np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
+        near = np.zeros(1 << 16, dtype=bool)
+        near[first.view(np.uint16)[::4]] = True
+        return cls(keys, near, np.sort(first))
 
-    def likely(self, first: AnyArray) -> IntArray:
-        """Which of these numbers may be of one that is sought."""
+    def likely(self, hashes: ByteArray) -> IntArray:
+        """Which of these hashes, one a row, may be one that is sought."""
+        rows: IntArray = np.flatnonzero(self.near[np.ascontiguousarray(hashes).view(np.uint16)[:, 0]])
         if len(self.first) <= _FEW:
-            return np.flatnonzero(np.isin(first, self.first))
+            return rows
+        # So many begin with all that two bytes can say.
+        first = np.ascontiguousarray(hashes[rows, :8]).view(np.uint64)[:, 0]
         places = np.searchsorted(self.first, first)
-        return np.flatnonzero(self.first[np.minimum(places, len(self.first) - 1)] == first)
+        likely: IntArray = rows[self.first[np.minimum(places, len(self.first) - 1)] == first]
+        return likely
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,7 @@ class ShardRecords:
         if not len(self) or not sought.keys:
             return found
         own = self.rid if self.handle is None else self.handle
-        likely = sought.likely(np.ascontiguousarray(own[:, :8]).view(np.uint64)[:, 0])
+        likely = sought.likely(own)
         found[likely] = [key in sought.keys for key in listed(own[likely])]
         return found
 

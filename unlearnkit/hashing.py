@@ -83,5 +83,8 @@ def framed(*fields: bytes | str | int) -> bytes:
     >>> framed("ab", 7)[8:10]
     b'ab'
     """
-    data = [value if isinstance(value, bytes) else str(value).encode() for value in fields]
-    return b"".join([part for item in data for part in (len(item).to_bytes(8, "big"), item)])
+    data: list[bytes] = []
+    for value in fields:
+        item = value if isinstance(value, bytes) else str(value).encode()
+        data += (len(item).to_bytes(8, "big"), item)
+    return b"".join(data)

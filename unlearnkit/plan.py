@@ -271,11 +271,11 @@ def _plan_step(
     parent = None if previous is None or restart or constant else previous
     # A learner that goes on has had the slices up to that of its parent; another has the whole budget.
     done, due = 0 if parent is None else parent.slice + 1, r + 1 if context.resumable else context.n_slices
-    start, stop, shown = _share(done, due, context.n_slices)
+    step, named = _step(context.seed, (shard, r), (done, due), context.n_slices)
     chained = root(context, shard) if previous is None else previous.key
     return PlannedStep(
-        step=Step(shard, r, start, stop, shown, step_seed(context.seed, shard, r)),
-        key=chain("step", chained, r, str(start), str(stop), facts.digest),
+        step=step,
+        key=chain("step", chained, r, *named, facts.digest),
         parent=None if parent is None else parent.key,
         n_old=0 if parent is None else parent.n,
         n=n,
@@ -298,17 +298,17 @@ def root(context: Context, shard: int) -> str:
     )
 
 
-@lru_cache(maxsize=1 << 14)
 def step_seed(seed: int, shard: int, r: int) -> int:
     """The seed of a step, below 2**31: every step has its own, so that no bag is drawn twice."""
     return int(chain("seed", seed, shard, r)[:16], 16) % 2**31
 
 
-@lru_cache(maxsize=1 << 12)
-def _share(done: int, due: int, n_slices: int) -> tuple[Fraction, Fraction, Fraction]:
-    """Start and stop of a step in the budget, and its epochs, from the slices before it and with it."""
-    start, stop = Fraction(done, n_slices), Fraction(due, n_slices)
-    return start, stop, epochs(start, stop, n_slices)
+@lru_cache(maxsize=1 << 14)
+def _step(seed: int, cell: tuple[int, int], budget: tuple[int, int], n_slices: int) -> tuple[Step, tuple[str, str]]:
+    """The step of a shard and slice that takes the budget from so many slices to so many, and both for its key."""
+    start, stop = (Fraction(slices, n_slices) for slices in budget)
+    step = Step(*cell, start, stop, epochs(start, stop, n_slices), step_seed(seed, *cell))
+    return step, (str(start), str(stop))
 
 
 def epochs(start: Fraction, stop: Fraction, n_slices: int) -> Fraction:

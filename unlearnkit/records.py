@@ -26,6 +26,9 @@ Place: TypeAlias = tuple[int, int]
 Support: TypeAlias = Mapping[int, frozenset[int]]
 """For each category column, by its number, the codes that some record has; for `CLASSES` the class codes."""
 
+Counts: TypeAlias = Mapping[int, IntArray]
+"""For the same columns, how many records have each code."""
+
 
 @dataclass(frozen=True, slots=True)
 class Removed:
@@ -156,7 +159,7 @@ class MemoryRecords:
         self._classification = classification
         # Read often, and dear at the size of a model; they follow from the records, which do not change.
         self._facts: dict[int, tuple[SliceFacts, ...]] = {}
-        self._support: dict[int, Support] = {}
+        self._counts: dict[int, Counts] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickle holds nothing that was taken out, even if something went wrong before it was let go of.
@@ -250,6 +253,7 @@ class MemoryRecords:
         left = self._with({s: _Remaining(old[s], rows) for s, rows in gone.items()}, self._n_slices)
         facts = {s: self._facts_without(s, rows) for s, rows in gone.items() if s in self._facts}
         left._facts |= facts  # noqa: SLF001 - its own
+        left._counts |= {s: self._counts_without(s, rows) for s, rows in gone.items() if s in self._counts}  # noqa: SLF001
         return left, removed
 
     def _facts_without(self, shard: int, gone: BoolArray) -> tuple[SliceFacts, ...]:
@@ -263,6 +267,14 @@ class MemoryRecords:
             for r, (a, b) in enumerate(pairwise(records.bounds(self._n_slices)))
         )
 
+    def _counts_without(self, shard: int, gone: BoolArray) -> Counts:
+        """The counts of a shard but for these rows, which alone are looked at."""
+        left = {number: counts.copy() for number, counts in self._counts[shard].items()}
+        lost = counts_of(self.shard(shard), np.flatnonzero(gone), classification=self._classification)
+        for number, counts in lost.items():
+            left[number][: len(counts)] -= counts
+        return left
+
     def with_shards(self, changed: Mapping[int, ShardRecords], n_slices: int) -> MemoryRecords:
         """The records with these in place of those of the same shards."""
         return self._with(changed, n_slices)
@@ -272,16 +284,15 @@ class MemoryRecords:
         records = MemoryRecords((), n_slices, classification=self._classification)
         records._shards = [changed.get(shard, held) for shard, held in enumerate(self._shards)]
         records._facts = {shard: facts for shard, facts in self._facts.items() if shard not in touched}
-        records._support = {shard: found for shard, found in self._support.items() if shard not in touched}
+        records._counts = {shard: found for shard, found in self._counts.items() if shard not in touched}
         return records
 
     def support(self) -> Support:
         """The categories and class labels that some record has, whatever its weight."""
-        for shard, held in enumerate(self._shards):
-            if shard not in self._support:
-                known, rows = (held.records, held.rows) if isinstance(held, _Remaining) else (held, slice(None))
-                self._support[shard] = support_of(known, rows, classification=self._classification)
-        return joined(self._support.values())
+        for shard in range(self.n_shards):
+            if shard not in self._counts:
+                self._counts[shard] = counts_of(self.shard(shard), classification=self._classification)
+        return joined(map(support_of, self._counts.values()))
 
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
         """Categories and class labels of the schema that no record has any more, to read."""
@@ -312,13 +323,24 @@ def first_slice(records: ShardRecords, rows: BoolArray) -> int | None:
     return int(records.slice[active].min()) if len(active) else None
 
 
-def support_of(records: ShardRecords, rows: Selection = slice(None), *, classification: bool) -> Support:
-    """The categories and class labels that some of these rows have."""
+def counts_of(records: ShardRecords, rows: Selection = slice(None), *, classification: bool) -> Counts:
+    """How many of these rows have each category and class label."""
     codes = {number: column.cat.codes.to_numpy()[rows] for number, column in _category_columns(records)}
     if classification:
         codes[CLASSES] = records.y[rows]
     # A missing value has the code -1.
-    known = {n: frozenset(np.flatnonzero(np.bincount(found[found >= 0])).tolist()) for n, found in codes.items()}
+    return {number: np.bincount(found[found >= 0]) for number, found in codes.items()}
+
+
+def support_of(counts: Counts) -> Support:
+    """The categories and class labels that occur.
+
+    Examples
+    --------
+    >>> support_of({0: np.array([2, 0, 1]), CLASSES: np.array([], dtype=int)})
+    {0: frozenset({0, 2})}
+    """
+    known = {number: frozenset(np.flatnonzero(found).tolist()) for number, found in counts.items()}
     return {number: found for number, found in known.items() if found}
 
 

@@ -31,6 +31,7 @@ from unlearnkit.records import (
     Removed,
     Support,
     active_targets,
+    counts_of,
     first_slice,
     joined,
     missing_entries,
@@ -354,7 +355,7 @@ def describe(shard: int, slice: int, records: ShardRecords, schema: Schema) -> C
     """What the ledger is to know of a cell of these records, but for the names of its blobs."""
     classification = schema.classes is not None
     facts = records.facts_of(np.s_[: records.n_active], classification=classification)
-    support = support_of(records, classification=classification)
+    support = support_of(counts_of(records, classification=classification))
     return Cell(
         shard=shard,
         slice=slice,
