@@ -303,7 +303,7 @@ def test_the_password_is_nowhere(tmp_path, database, postgres, rows):
     said += [receipt.to_json() for receipt in clf.receipts()]
     pickled = [pickle.dumps(thing) for thing in (clf, store, store.ledger, clone(clf), SqlLedger(database))]
     kept = [str(rows) for rows in postgres.rows(name_in(database)).values()]
-    assert len(kept) == 10
+    assert len(kept) == 11
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 10
     for secret in SECRETS:

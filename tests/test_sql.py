@@ -327,6 +327,7 @@ DERIVED = {
 KEPT = {
     "requests": ["state", "facts", "pseudonyms"],
     "items": ["items"],
+    "pseudonyms": ["pseudonyms"],
     "tombstones": ["pseudonym", "sequence"],
     "statements": ["envelope"],
     "notes": ["name", "value"],
@@ -404,7 +405,7 @@ def test_who_asks_for_open_requests_is_told_if_one_is_missing(path, ledger, stat
         alter(path, "DELETE FROM unlearnkit_requests WHERE sequence = 5")
     else:
         # With a seal that fits: as an older row that has come back.
-        row = (5, PURGED, "[]", '{"n":4}')
+        row = (5, PURGED, "", '{"n":4}')
         alter(
             path, "UPDATE unlearnkit_requests SET state = ?, seal = ? WHERE sequence = 5", PURGED, seal("requests", row)
         )
@@ -441,7 +442,8 @@ def test_rows_that_contradict_each_other_are_found(path, ledger):
         assert isinstance(writer, Writer)
         writer.drop("plan", writer.lookup("plan", [digest("key 0")]))
         writer.add("tombstones", [("p9", 99)])
-        writer.add("items", [(98, "[]")])
+        writer.add("items", [(98, "address")])
+        writer.add("pseudonyms", [(6, "p8")])
         writer.add("statements", [(7, "s")])
         writer.drop("requests", writer.lookup("requests", [5]))
     found = " ".join(ledger.check())
@@ -449,6 +451,7 @@ def test_rows_that_contradict_each_other_are_found(path, ledger):
         "1 checkpoints are not in",
         "1 tombstones",
         "2 lists of items",
+        "1 lists of pseudonyms",
         "statements are not",
         "requests are not",
     ):

@@ -87,9 +87,9 @@ class Healer:
             return
         try:
             self._blueprint = blueprint
-            self._heal_facts()
+            dropped = self._heal_facts()
             self._restorer = Restorer(store, blueprint)
-            self._heal_ledger()
+            self._heal_ledger(dropped)
             self._heal_blobs()
         except StateError:
             # What nobody can make again is damaged. It was left as it was, and the next check finds it again.
@@ -119,18 +119,22 @@ class Healer:
 
     # -- ledger --------------------------------------------------------------------------------------------------
 
-    def _heal_facts(self) -> None:
-        """Count the rows of the ledger again, where the count is damaged and no cell is missing."""
+    def _heal_facts(self) -> list[str]:
+        """Count the rows of the ledger again, where the count is damaged and no cell is missing.
+
+        Gives what was wrong: damaged rows are dropped with it.
+        """
         ledger = self._store.ledger
         if isinstance(ledger, SqlLedger) and META in ledger.check():
             config, known = self._blueprint.config, ledger.remains().cells
             if len(known) == config.n_shards * _n_slices(config.n_slices, known):
-                ledger.discard_damaged()
+                return ledger.discard_damaged()
+        return []
 
-    def _heal_ledger(self) -> None:
-        """Derive plan and cells again, where rows of them are damaged."""
+    def _heal_ledger(self, dropped: list[str]) -> None:
+        """Derive plan and cells again, where rows of them are damaged, or were and are dropped."""
         store, ledger = self._store, self._store.ledger
-        wrong = ledger.check() if isinstance(ledger, SqlLedger) else []
+        wrong = dropped + ledger.check() if isinstance(ledger, SqlLedger) else []
         if not isinstance(ledger, SqlLedger) or not wrong:
             return
         remains = ledger.remains()

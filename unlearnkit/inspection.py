@@ -36,7 +36,7 @@ def blueprint_of(store: Store, *, or_none: bool) -> Blueprint | None:
 
 # -- ledger -----------------------------------------------------------------------------------------------------------
 
-_LOST = ("requests", "items", "tombstones", "statements", "notes")
+_LOST = ("requests", "items", "pseudonyms", "tombstones", "statements", "notes")
 
 
 def rows(ledger: Ledger) -> Findings:

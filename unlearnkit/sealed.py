@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.errors import StateError
@@ -24,7 +25,7 @@ Tally = tuple[int, int]
 """Number of rows, and the XOR of their seals."""
 NOTHING: Tally = (0, 0)
 
-FORMAT = 2
+FORMAT = 3
 PREFIX = "unlearnkit_"
 META = "meta"
 
@@ -35,7 +36,9 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cells": (("shard", "slice"), ("n", "n_records", "digest", "classes", "parts", "support", "stale")),
     "parts": (("blob", "holder"), ()),
     "requests": (("sequence",), ("state", "pseudonyms", "facts")),
+    # What many ids make long is apart from what changes at each state; `requests` has the seal of the pseudonyms.
     "items": (("sequence",), ("items",)),
+    "pseudonyms": (("sequence",), ("pseudonyms",)),
     "tombstones": (("pseudonym",), ("sequence",)),
     "statements": (("number",), ("envelope",)),
     "notes": (("name",), ("value",)),
@@ -79,19 +82,17 @@ def tally(seals: Iterable[str]) -> Tally:
 
 def tallies_of(name: str, sealed: Iterable[tuple[Row, str]]) -> dict[str, Tally]:
     """The tallies of a table of these rows and seals: its own, under its name, and those of its groups."""
-    sealed = list(sealed)
-    found = {name: tally(value for _, value in sealed)}
-    if name in GROUPED:
-        groups: dict[str, list[str]] = {}
-        for row, value in sealed:
-            groups.setdefault(_group_of(name, row), []).append(value)
-        found |= {group: tally(seals) for group, seals in groups.items()}
-    return found
+    if name not in GROUPED:
+        return {name: tally(value for _, value in sealed)}
+    groups: dict[str, list[str]] = {}
+    for row, value in sealed:
+        groups.setdefault(_group_of(name, row), []).append(value)
+    return {name: tally(chain(*groups.values()))} | {group: tally(seals) for group, seals in groups.items()}
 
 
-def sealed_rows(name: str, rows: Iterable[Row]) -> list[tuple[Row, str]]:
+def sealed_rows(name: str, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
     """Rows of this table with their seals."""
-    return [(row, seal(name, row)) for row in rows]
+    return zip(rows, (seal(name, row) for row in rows), strict=True)
 
 
 def _group_of(name: str, row: Row) -> str:
@@ -135,10 +136,14 @@ class Reader:
         StateError
             If one is damaged; where all are asked for, also if one is missing.
         """
+        return [row for row, _ in self.sealed(name, *where)]
+
+    def sealed(self, name: str, *where: Any) -> list[tuple[Row, str]]:
+        """As `rows`, each with its seal."""
         sealed = self._sound(name, *where)
         if not where and name != META and tally(value for _, value in sealed) != self._tally(name):
             raise damaged(f"{name} ({LOST})")
-        return [row for row, _ in sealed]
+        return sealed
 
     def group(self, name: str, values: Iterable[str]) -> list[Row]:
         """The rows of these groups of a table, in no order.
@@ -172,11 +177,15 @@ class Reader:
 
     def lookup(self, name: str, values: Iterable[Any]) -> list[Row]:
         """The rows whose key begins with one of these values."""
+        return [row for row, _ in self.lookup_sealed(name, values)]
+
+    def lookup_sealed(self, name: str, values: Iterable[Any]) -> list[tuple[Row, str]]:
+        """As `lookup`, each with its seal."""
         column = self.tables[name].c[TABLES[name][0][0]]
         distinct = list(dict.fromkeys(values))
         # Databases limit how many values a statement may have.
         chunks = [distinct[i : i + 500] for i in range(0, len(distinct), 500)]
-        return [row for chunk in chunks for row in self.rows(name, column.in_(chunk))]
+        return [found for chunk in chunks for found in self.sealed(name, column.in_(chunk))]
 
     def meta(self) -> dict[str, Any]:
         """The sealed facts of the ledger as a whole, as they were when the transaction first looked."""
@@ -214,16 +223,16 @@ class Writer(Reader):
 
     def add(self, name: str, rows: Sequence[Row]) -> None:
         """Add rows of new keys."""
-        sealed = sealed_rows(name, rows)
-        if sealed:
-            insert = self.tables[name].insert().compile(dialect=self.connection.dialect)
-            values: list[Any] = [(*row, value) for row, value in sealed]
-            if not insert.positional:
-                columns = [column.name for column in self.tables[name].columns]
-                values = [dict(zip(columns, fields, strict=True)) for fields in values]
-            # Straight to the driver: a request for many ids adds as many tombstones; fields are text or numbers.
-            self.connection.exec_driver_sql(str(insert), values)
-        self._count(name, sealed, 1)
+        if not rows:
+            return
+        insert = self.tables[name].insert().compile(dialect=self.connection.dialect)
+        values: list[Any] = [(*row, value) for row, value in sealed_rows(name, rows)]
+        self._count(name, ((fields[:-1], fields[-1]) for fields in values), 1)
+        if not insert.positional:
+            columns = [column.name for column in self.tables[name].columns]
+            values = [dict(zip(columns, fields, strict=True)) for fields in values]
+        # Straight to the driver: a request for many ids adds as many tombstones; fields are text or numbers.
+        self.connection.exec_driver_sql(str(insert), values)
 
     def drop(self, name: str, rows: Sequence[Row]) -> None:
         """Drop rows that were read before."""
@@ -257,7 +266,7 @@ class Writer(Reader):
         self.recount(name, ())
         self.add(name, rows)
 
-    def recount(self, name: str, rows: Iterable[Row]) -> None:
+    def recount(self, name: str, rows: Sequence[Row]) -> None:
         """Take these for the rows of a table, whatever was counted before."""
         others = {tallied: known for tallied, known in self.tallies.items() if not _is_of(name, tallied)}
         self.tallies = others | tallies_of(name, sealed_rows(name, rows))

@@ -8,12 +8,13 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from unlearnkit.database import Database
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import Cell, Change, Checkpoint, Request
-from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, is_complete, place, seal, tally
+from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, damaged, is_complete, place, seal, tally
 from unlearnkit.urls import without_secrets
 
 # What can be made again from the records. `parts` follows from the two before it.
@@ -181,16 +182,18 @@ class SqlLedger:
         with self._database.read() as reader:
             rows = reader.group("requests", states) if states else reader.rows("requests")
             items: dict[int, str] = dict(reader.rows("items"))
-        return tuple(_request(row, items) for row in sorted(rows))
+            named = _pseudonyms(reader, rows) if states else _named(rows, reader.sealed("pseudonyms"))
+        return tuple(_request(row, items, named) for row in sorted(rows))
 
     def request(self, sequence: int) -> Request:
         """The request of this sequence."""
         with self._database.read() as reader:
             rows = reader.lookup("requests", [sequence])
             items: dict[int, str] = dict(reader.lookup("items", [sequence]))
+            named = _pseudonyms(reader, rows)
         if not rows:
             raise LookupError(f"There is no request {sequence}.")
-        return _request(rows[0], items)
+        return _request(rows[0], items, named)
 
     def forgotten(self, pseudonyms: Iterable[str]) -> set[str]:
         """Those of these pseudonyms that are tombstones."""
@@ -340,11 +343,36 @@ def _submit(writer: Writer, requests: Sequence[Request]) -> tuple[int, ...]:
 
 
 def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:
-    rows = {r.sequence: (r.sequence, r.state, _listed(r.pseudonyms), _dump(r.facts)) for r in requests}
-    items = {r.sequence: _dump(r.items) if r.items else None for r in requests}
-    writer.put("requests", rows.values())
-    writer.drop("items", writer.lookup("items", (sequence for sequence, value in items.items() if value is None)))
-    writer.put("items", [(sequence, value) for sequence, value in items.items() if value is not None])
+    sealed = {r.sequence: _sealed_names(r.sequence, r.pseudonyms) for r in requests}
+    gone, come = writer.put(
+        "requests", [(r.sequence, r.state, sealed[r.sequence][1], _dump(r.facts)) for r in requests]
+    )
+    before = {row[0]: row[2] for row in gone}
+    renamed = [row[0] for row in come if row[2] != before.get(row[0], "")]
+    writer.drop("pseudonyms", writer.lookup("pseudonyms", [sequence for sequence in renamed if before.get(sequence)]))
+    writer.add("pseudonyms", [(sequence, sealed[sequence][0]) for sequence in renamed if sealed[sequence][1]])
+    writer.drop("items", writer.lookup("items", [r.sequence for r in requests if not r.items]))
+    writer.put("items", [(r.sequence, _lines(chain(*r.items.items()))) for r in requests if r.items])
+
+
+def _pseudonyms(reader: Reader, requests: Sequence[Row]) -> dict[int, frozenset[str]]:
+    """The pseudonyms of these rows of `requests`, by their sequence."""
+    return _named(requests, reader.lookup_sealed("pseudonyms", [row[0] for row in requests if row[2]]))
+
+
+def _named(requests: Iterable[Row], sealed: Iterable[tuple[Row, str]]) -> dict[int, frozenset[str]]:
+    """The same, from the sealed rows of `pseudonyms`.
+
+    Raises
+    ------
+    StateError
+        If one is missing, or is not that of its request.
+    """
+    found = {row[0]: (row[1], value) for row, value in sealed}
+    for row in requests:
+        if row[2] != found.get(row[0], ("", ""))[1]:
+            raise damaged(place("pseudonyms", row))
+    return {sequence: _names(lines) for sequence, (lines, _) in found.items()}
 
 
 def _put_holders(writer: Writer, name: str, rows: Iterable[Row]) -> None:
@@ -381,6 +409,10 @@ def _contradictions(sound: dict[str, list[Row]]) -> list[str]:
         ),
         "tombstones are of no request": sum(row[1] not in sequences for row in sound["tombstones"]),
         "lists of items are of no request": sum(row[0] not in sequences for row in sound["items"]),
+        "lists of pseudonyms are not that of their request": len(
+            {(row[0], row[2]) for row in sound["requests"] if row[2]}
+            ^ {(row[0], seal("pseudonyms", row)) for row in sound["pseudonyms"]}
+        ),
         "checkpoints are not in the plan": sum(row[0] not in keys for row in sound["checkpoints"]),
     }
     return [f"{count} {text}" for text, count in counts.items() if count]
@@ -397,15 +429,22 @@ def _dump(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
+def _lines(values: Iterable[str]) -> str:
+    """Values without line breaks in them, one a line: of many it is read and written in no time."""
+    return "\n".join(values)
+
+
 # A request for many ids is read and written at each of its states, and its pseudonyms stay.
 @lru_cache(maxsize=4)
-def _listed(pseudonyms: frozenset[str]) -> str:
-    return _dump(sorted(pseudonyms))
+def _sealed_names(sequence: int, pseudonyms: frozenset[str]) -> tuple[str, str]:
+    """The pseudonyms of a request as they are written, and the seal of their row; nothing of none."""
+    lines = _lines(sorted(pseudonyms))
+    return lines, seal("pseudonyms", (sequence, lines)) if pseudonyms else ""
 
 
 @lru_cache(maxsize=4)
-def _names(listed: str) -> frozenset[str]:
-    return frozenset(json.loads(listed))
+def _names(lines: str) -> frozenset[str]:
+    return frozenset(lines.split("\n"))
 
 
 def _pairs(text: str) -> tuple[tuple[Any, Any], ...]:
@@ -442,6 +481,9 @@ def _cell(row: Row) -> Cell:
     return Cell(shard, slice_, n, n_records, digest, known, _pairs(parts), supported, stale=bool(stale))
 
 
-def _request(row: Row, items: dict[int, str]) -> Request:
-    sequence, state, pseudonyms, facts = row
-    return Request(sequence, state, json.loads(items.get(sequence, "{}")), _names(pseudonyms), json.loads(facts))
+def _request(row: Row, items: dict[int, str], named: dict[int, frozenset[str]]) -> Request:
+    sequence, state, _, facts = row
+    asked = iter(items[sequence].split("\n") if sequence in items else ())
+    return Request(
+        sequence, state, dict(zip(asked, asked, strict=True)), named.get(sequence, frozenset()), json.loads(facts)
+    )
