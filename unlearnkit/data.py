@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 _TAG = b"unlearnkit:row"
 CONTENT_BYTES = 32
 _CHUNK_BYTES = 1 << 18
-_FEW = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +49,43 @@ class SliceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Keyed hashes to look for, made ready once for all shards: the first bytes find candidates, all of them decide.
+    """Keyed hashes (16 bytes) to look for, made ready once for all shards.
 
     Attributes
     ----------
     keys : frozenset of bytes
     near : ndarray of shape (65536,)
         Whether any begins with these two bytes, read as a number.
-    first : ndarray
-        The first eight bytes of each as a number, sorted.
+    words : ndarray of shape (n, 2)
+        Each as two numbers, sorted by the first.
     """
 
     keys: frozenset[bytes]
     near: BoolArray
-    first: AnyArray
+    words: AnyArray
 
     @classmethod
     def of(cls, keys: Iterable[bytes]) -> Sought:
         """Those of `keys`."""
         keys = frozenset(keys)
-        first = np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
+        words = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
         near = np.zeros(1 << 16, dtype=bool)
-        near[first.view(np.uint16)[::4]] = True
-        return cls(keys, near, np.sort(first))
+        near[words.view(np.uint16)[:, 0]] = True
+        return cls(keys, near, words[np.argsort(words[:, 0])])
 
-    def likely(self, hashes: ByteArray) -> IntArray:
-        """Which of these hashes, one a row, may be one that is sought."""
-        rows: IntArray = np.flatnonzero(self.near[np.ascontiguousarray(hashes).view(np.uint16)[:, 0]])
-        if len(self.first) <= _FEW:
-            return rows
-        # So many begin with all that two bytes can say.
-        first = np.ascontiguousarray(hashes[rows, :8]).view(np.uint64)[:, 0]
-        places = np.searchsorted(self.first, first)
-        likely: IntArray = rows[self.first[np.minimum(places, len(self.first) - 1)] == first]
-        return likely
+    def among(self, hashes: ByteArray) -> BoolArray:
+        """Which of these hashes, one a row, are sought."""
+        hashes = np.ascontiguousarray(hashes)
+        found = self.near[hashes.view(np.uint16)[:, 0]]
+        rows = np.flatnonzero(found)
+        own = hashes[rows].view(np.uint64)
+        places = np.searchsorted(self.words[:, 0], own[:, 0])
+        alike = self.words[np.minimum(places, len(self.words) - 1)] == own
+        found[rows] = alike.all(axis=1)
+        # One that begins like a key may be another that begins so, too.
+        doubtful = np.flatnonzero(alike[:, 0] & ~alike[:, 1])
+        found[rows[doubtful]] = [key in self.keys for key in listed(hashes[rows[doubtful]])]
+        return found
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,8 @@ class ShardRecords:
 
     def matching(self, sought: Sought) -> BoolArray:
         """Which rows are addressed by these keyed hashes of ids (or of handles, where the shard has them)."""
-        found = np.zeros(len(self), dtype=bool)
-        if not len(self) or not sought.keys:
-            return found
         own = self.rid if self.handle is None else self.handle
-        likely = sought.likely(own)
-        found[likely] = [key in sought.keys for key in listed(own[likely])]
-        return found
+        return sought.among(own) if len(self) and sought.keys else np.zeros(len(self), dtype=bool)
 
     def keys(self, rows: BoolArray) -> set[bytes]:
         """The keyed hashes that address these rows."""

@@ -57,9 +57,17 @@ PERISHABLE = ("plan", "checkpoints", "cells", "parts", "items")
 
 def seal(name: str, fields: Sequence[Any]) -> str:
     """The seal of a row of this table: over its name and fields as a list in JSON."""
-    # An encoder takes longer to set up than most rows to write, and a request for many ids has as many rows.
-    fields = [_quoted(f) if type(f) is str else repr(f) if type(f) is int else _any(f) for f in (name, *fields)]
-    return hashlib.sha256(f"[{', '.join(fields)}]".encode()).hexdigest()
+    ((_, found),) = sealed_rows(name, [fields])
+    return found
+
+
+def sealed_rows(name: str, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, str]]:
+    """Rows of this table with their seals."""
+    head = f"[{_quoted(name)}"
+    for row in rows:
+        # An encoder takes longer to set up than most rows to write, and a request for many ids has as many rows.
+        fields = [_quoted(f) if type(f) is str else repr(f) if type(f) is int else _any(f) for f in row]
+        yield row, hashlib.sha256(f"{', '.join((head, *fields))}]".encode()).hexdigest()
 
 
 def key_of(name: str, row: Row) -> Row:
@@ -88,11 +96,6 @@ def tallies_of(name: str, sealed: Iterable[tuple[Row, str]]) -> dict[str, Tally]
     for row, value in sealed:
         groups.setdefault(_group_of(name, row), []).append(value)
     return {name: tally(chain(*groups.values()))} | {group: tally(seals) for group, seals in groups.items()}
-
-
-def sealed_rows(name: str, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
-    """Rows of this table with their seals."""
-    return zip(rows, (seal(name, row) for row in rows), strict=True)
 
 
 def _group_of(name: str, row: Row) -> str:
