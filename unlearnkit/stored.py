@@ -41,7 +41,7 @@ from unlearnkit.records import (
 from unlearnkit.schema import Schema
 from unlearnkit.typing import AnyArray, FloatArray
 
-_MAX_REMEMBERED = 100_000
+_MAX_REMEMBERED = 50_000
 """Records whose addresses and targets, some ninety bytes each, may stay in memory."""
 _NO_FACTS = SliceFacts(0, hashlib.sha256().hexdigest(), frozenset())
 
