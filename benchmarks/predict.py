@@ -151,7 +151,8 @@ def two_jobs(case: Case, model: Any, X: np.ndarray, repeat: int, quick: bool) ->
     calls = [case.bare([state], learner, X) for state in states]
 
     def ask_bare(jobs: int) -> None:
-        with ThreadPoolExecutor(jobs) as pool:
+        # OpenMP counts its threads for each thread that comes in.
+        with ThreadPoolExecutor(jobs, initializer=partial(threadpool_limits, 1)) as pool:
             list(pool.map(lambda call: call(), calls))
 
     arms = {

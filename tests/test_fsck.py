@@ -12,7 +12,7 @@ import pytest
 from sklearn.linear_model import SGDClassifier
 
 from unlearnkit import SISAClassifier, Store, load
-from unlearnkit.blobs import MemoryBlobs
+from unlearnkit.blobs import MemoryBlobs, get_parts
 from unlearnkit.cells import MANIFEST
 from unlearnkit.errors import DataError, SchemaError, StateError, StoreError
 from unlearnkit.fsck import Data, check, heal
@@ -364,6 +364,30 @@ def test_what_follows_from_the_data_is_derived_again(path, store, expected, what
     assert check(store) == ()
     assert kept_of(store.ledger) == before
     assert digest_of(path) == expected
+
+
+def arrival_cut_short(store):
+    """Blobs of a slice that was to arrive, without the transaction that would have named them."""
+    cell = next(cell for cell in store.ledger.cells() if cell.n_records)
+    parts = get_parts(store.blobs, ((part, name) for part, name in cell.parts if part != MANIFEST))
+    store.put_cells([(replace(cell, slice=2), parts)])
+    assert kinds(check(store)) == {("orphan", False)}
+
+
+@pytest.mark.parametrize("stray", [False, True])
+def test_states_that_were_dropped_with_damaged_facts_are_trained_again(path, store, expected, stray):
+    if stray:
+        arrival_cut_short(store)
+    cells = store.ledger.cells()
+    alter(path, DERIVED["a checkpoint"])
+    alter(path, DERIVED["the facts"])
+    heal(store)
+    assert check(store) == ()
+    assert not store.ledger.checkpoints()
+    assert store.ledger.cells() == cells
+    with closing_load(path) as clf:
+        assert clf.degraded_shards_ == ()
+        assert clf.model_digest_ == expected
 
 
 VANISHED = {

@@ -102,6 +102,14 @@ def test_an_empty_ledger_holds_nothing(ledger):
         ledger.request(1)
 
 
+def test_of_two_versions_of_a_request_in_one_change_the_last_counts(ledger):
+    ledger.submit([request("a", "b")])
+    purged = Request(1, PURGED, pseudonyms=frozenset({"pseudonym a"}))
+    ledger.apply(Change(requests=(request("a", sequence=1), purged)))
+    assert ledger.request(1) == purged
+    assert ledger.requests() == (purged,)
+
+
 def test_a_checkpoint_is_kept_if_its_key_is_planned(ledger):
     plan(ledger, "a")
     assert ledger.commit(checkpoint("a", "x"))

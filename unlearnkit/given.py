@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from unlearnkit.data import ShardRecords, order_by_content, order_by_id, take_hashed, take_rows
+from unlearnkit.data import ShardRecords, content_hashes, order_by_content, order_by_id, take_hashed, take_rows
 from unlearnkit.errors import DataError
 from unlearnkit.hashing import listed
 from unlearnkit.ids import IdColumn
@@ -145,7 +145,8 @@ class GivenRows:
         return self.partition.place(items, probability), content
 
     def _content(self, rows: IntArray) -> ByteArray:
-        return self._hashed(rows, self._targets(rows))[1]
+        X, y = take_rows(self.X, rows), self._targets(rows)
+        return content_hashes(X, y, self.schema, self.partition.secret)
 
     def _hashed(self, rows: IntArray, y: AnyArray) -> tuple[Features, ByteArray]:
         return take_hashed(self.X, rows, y, self.schema, self.partition.secret)

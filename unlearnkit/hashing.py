@@ -10,6 +10,7 @@ import numpy as np
 from unlearnkit.typing import AnyArray, ByteArray
 
 KEY_BYTES = 32
+_BLOCK_BYTES = 1 << 18
 
 
 def hash_items(items: Iterable[bytes | memoryview], key: bytes, tag: bytes, size: int) -> ByteArray:
@@ -60,7 +61,10 @@ def hash_rows(rows: AnyArray) -> ByteArray:
     """
     width = rows.itemsize * int(np.prod(rows.shape[1:]))
     flat = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).reshape(-1, width)
-    joined = b"".join([hashlib.sha256(row).digest() for row in listed(flat)])
+    # Some at a time: each becomes bytes of its own.
+    step = max(1, _BLOCK_BYTES // max(1, width))
+    blocks = (listed(flat[start : start + step]) for start in range(0, len(flat), step))
+    joined = b"".join([hashlib.sha256(row).digest() for block in blocks for row in block])
     return np.frombuffer(joined, dtype=np.uint8).reshape(-1, 32)
 
 

@@ -31,6 +31,8 @@ from unlearnkit.sql import SqlLedger
 from unlearnkit.store import TRAINING, Store
 
 _OWNER_ONLY = 0o600
+# States whose rows are lost are trained again.
+_DUE = {TRAINING: True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,9 @@ class Healer:
             return
         try:
             self._blueprint = blueprint
-            dropped = self._heal_facts()
+            self._heal_facts()
             self._restorer = Restorer(store, blueprint)
-            self._heal_ledger(dropped)
+            self._heal_ledger()
             self._heal_blobs()
         except StateError:
             # What nobody can make again is damaged. It was left as it was, and the next check finds it again.
@@ -119,22 +121,18 @@ class Healer:
 
     # -- ledger --------------------------------------------------------------------------------------------------
 
-    def _heal_facts(self) -> list[str]:
-        """Count the rows of the ledger again, where the count is damaged and no cell is missing.
-
-        Gives what was wrong: damaged rows are dropped with it.
-        """
+    def _heal_facts(self) -> None:
+        """Count the rows of the ledger again, where the count is damaged and no cell is missing."""
         ledger = self._store.ledger
         if isinstance(ledger, SqlLedger) and META in ledger.check():
             config, known = self._blueprint.config, ledger.remains().cells
             if len(known) == config.n_shards * _n_slices(config.n_slices, known):
-                return ledger.discard_damaged()
-        return []
+                ledger.discard_damaged(_DUE)
 
-    def _heal_ledger(self, dropped: list[str]) -> None:
-        """Derive plan and cells again, where rows of them are damaged, or were and are dropped."""
+    def _heal_ledger(self) -> None:
+        """Derive plan and cells again, where rows of them are damaged."""
         store, ledger = self._store, self._store.ledger
-        wrong = dropped + ledger.check() if isinstance(ledger, SqlLedger) else []
+        wrong = ledger.check() if isinstance(ledger, SqlLedger) else []
         if not isinstance(ledger, SqlLedger) or not wrong:
             return
         remains = ledger.remains()
@@ -148,12 +146,10 @@ class Healer:
         if derived and not remains.agree(keys):
             raise StateError("What is left of the ledger does not fit the data; nothing was changed.")
         # Only now: a cell that is dropped without another in its place would not be missed.
-        ledger.discard_damaged()
+        ledger.discard_damaged(_DUE)
         cells = store.put_cells((cell, parts) for cell, parts in derived if parts)
         cells += tuple(cell for cell, parts in derived if not parts)
-        # States whose rows are lost are trained again.
-        notes = {TRAINING: True} if any(what.startswith("checkpoints") for what in wrong) else {}
-        store.apply(Change(keys=keys, cells=cells, notes=notes))
+        store.apply(Change(keys=keys, cells=cells))
         present = ledger.checkpoints()
         for checkpoint in remains.checkpoints:
             if checkpoint.key in keys and checkpoint.key not in present and store.is_whole(checkpoint):

@@ -292,7 +292,7 @@ class MemoryRecords:
         for shard in range(self.n_shards):
             if shard not in self._counts:
                 self._counts[shard] = counts_of(self.shard(shard), classification=self._classification)
-        return joined(map(support_of, self._counts.values()))
+        return support_of(added(self._counts.values()))
 
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
         """Categories and class labels of the schema that no record has any more, to read."""
@@ -330,6 +330,18 @@ def counts_of(records: ShardRecords, rows: Selection = slice(None), *, classific
         codes[CLASSES] = records.y[rows]
     # A missing value has the code -1.
     return {number: np.bincount(found[found >= 0]) for number, found in codes.items()}
+
+
+def added(counts: Iterable[Counts]) -> Counts:
+    """The counts of several groups of records together."""
+    total: dict[int, IntArray] = {}
+    for each in counts:
+        for number, few in each.items():
+            known = total.get(number, few[:0])
+            short, long = sorted((known, few), key=len)
+            total[number] = long.copy()
+            total[number][: len(short)] += short
+    return total
 
 
 def support_of(counts: Counts) -> Support:

@@ -166,8 +166,9 @@ class Reader:
     def _sound(self, name: str, *where: Any) -> list[tuple[Row, str]]:
         """Rows and their seals, checked."""
         sealed = list(self.raw(name, *where))
-        for row, found in sealed:
-            if seal(name, row) != found:
+        right = sealed_rows(name, (row for row, _ in sealed))
+        for (row, found), (_, value) in zip(sealed, right, strict=True):
+            if found != value:
                 raise damaged(place(name, row))
         return sealed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
@@ -14,7 +14,20 @@ from typing import Any
 from unlearnkit.database import Database
 from unlearnkit.errors import StateError
 from unlearnkit.ledger import Cell, Change, Checkpoint, Request
-from unlearnkit.sealed import LOST, META, TABLES, Reader, Row, Writer, damaged, is_complete, place, seal, tally
+from unlearnkit.sealed import (
+    LOST,
+    META,
+    TABLES,
+    Reader,
+    Row,
+    Writer,
+    damaged,
+    is_complete,
+    place,
+    seal,
+    sealed_rows,
+    tally,
+)
 from unlearnkit.urls import without_secrets
 
 # What can be made again from the records. `parts` follows from the two before it.
@@ -252,13 +265,19 @@ class SqlLedger:
             sound, findings = self._sort_out(reader)
         return findings + _contradictions(sound)
 
-    def discard_damaged(self) -> list[str]:
+    def discard_damaged(self, due: Mapping[str, Any] | None = None) -> list[str]:
         """Drop the rows that are damaged, of the tables that can be derived again, and say which they were.
+
+        Parameters
+        ----------
+        due : mapping of str to JSON value or None
+            Notes to write in the same transaction if checkpoints are among what is lost.
 
         Raises
         ------
         StateError
-            If a request, item, tombstone, statement or note is damaged or missing: no data brings those back.
+            If a request, a list of items or pseudonyms, a tombstone, a statement or a note is damaged or missing: no
+            data brings those back.
         """
         structure = self._database.integrity()
         with self._database.write(trusting=False) as writer:
@@ -275,6 +294,8 @@ class SqlLedger:
             findings += [f"{place('checkpoints', row)} (not in the plan)" for row in outside]
             if findings or structure:
                 self._keep(writer, sound | {"checkpoints": [row for row in sound["checkpoints"] if row[0] in keys]})
+                if due and any(finding.startswith("checkpoints") for finding in findings):
+                    writer.put("notes", [(name, _dump(value)) for name, value in due.items()])
             else:
                 writer.start()
         return structure + findings
@@ -325,8 +346,9 @@ class SqlLedger:
             except StateError:
                 rows = []
                 findings.append(f"{name} (cannot be read)")
-            whole = [(row, found) for row, found in rows if seal(name, row) == found]
-            broken = [place(name, row) for row, found in rows if seal(name, row) != found]
+            checked = list(zip(rows, sealed_rows(name, [row for row, _ in rows]), strict=True))
+            whole = [(row, found) for (row, found), (_, right) in checked if found == right]
+            broken = [place(name, row) for (row, found), (_, right) in checked if found != right]
             if not broken and known is not None and not is_complete(name, whole, known):
                 broken.append(f"{name} ({LOST})")
             sound[name] = [row for row, _ in whole]
@@ -342,7 +364,9 @@ def _submit(writer: Writer, requests: Sequence[Request]) -> tuple[int, ...]:
     return tuple(request.sequence for request in numbered)
 
 
-def _write_requests(writer: Writer, requests: Sequence[Request]) -> None:
+def _write_requests(writer: Writer, requests: Iterable[Request]) -> None:
+    # Of several versions of one the last counts.
+    requests = {r.sequence: r for r in requests}.values()
     sealed = {r.sequence: _sealed_names(r.sequence, r.pseudonyms) for r in requests}
     gone, come = writer.put(
         "requests", [(r.sequence, r.state, sealed[r.sequence][1], _dump(r.facts)) for r in requests]

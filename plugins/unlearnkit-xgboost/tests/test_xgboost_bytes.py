@@ -117,18 +117,27 @@ def point(tree, name, i, value):
         ("split_indices", 0, -1),
     ],
 )
-def test_trees_that_lead_nowhere_or_in_circles_are_refused(plain, name, i, value):
+@pytest.mark.parametrize("tree", [0, -1])
+def test_trees_that_lead_nowhere_or_in_circles_are_refused(plain, name, i, value, tree):
     learner, parts = plain
     with pytest.raises(StateError):
-        learner.load(changed(parts, "trees-00001", lambda part: point(part["trees"][0], name, i, value)))
+        learner.load(changed(parts, "trees-00001", lambda part: point(part["trees"][tree], name, i, value)))
 
 
+@pytest.mark.parametrize("value", ["1999999999", float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["num_class", "num_target", "num_feature"])
-def test_absurd_counts_allocate_nothing(stored, name):
+def test_absurd_counts_allocate_nothing(stored, name, value):
     learner, _, parts = stored
-    absurd = changed(parts, "model", lambda d: d["learner"]["learner_model_param"].update({name: "1999999999"}))
+    absurd = changed(parts, "model", lambda d: d["learner"]["learner_model_param"].update({name: value}))
     with pytest.raises(StateError):
         learner.load(absurd)
+
+
+@pytest.mark.parametrize("name", ["num_nodes", "size_leaf_vector", "num_feature", "num_deleted"])
+def test_a_tree_of_absurd_size_is_refused(plain, name):
+    learner, parts = plain
+    with pytest.raises(StateError):
+        learner.load(changed(parts, "trees-00001", lambda p: p["trees"][0]["tree_param"].update({name: float("inf")})))
 
 
 def test_categories_out_of_order_are_refused(train):

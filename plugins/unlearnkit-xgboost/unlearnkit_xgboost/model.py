@@ -115,7 +115,7 @@ def pieces_in_place() -> Iterator[None]:
         yield
     except StateError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise ubjson.nonsense("its pieces are not where they belong") from error
 
 

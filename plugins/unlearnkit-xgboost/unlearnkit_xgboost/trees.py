@@ -69,7 +69,7 @@ def _size(tree: Any, n_features: int, outputs: int) -> tuple[int, int]:
             and int(param["num_feature"]) == n_features
             and int(param["num_deleted"]) < n
         )
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise nonsense("a tree without its sizes") from error
     if not honest:
         raise nonsense("a tree of another size")

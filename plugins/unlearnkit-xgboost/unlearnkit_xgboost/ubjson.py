@@ -152,7 +152,8 @@ class _Reader:
             if key in found:
                 raise nonsense("a key appears twice")
             # Most of what there is are arrays of numbers.
-            found[key] = self.packed() if data.startswith(b"[$", self.at) else self.value(depth + 1)
+            packed = depth < MAX_DEPTH and data.startswith(b"[$", self.at)
+            found[key] = self.packed() if packed else self.value(depth + 1)
         self.at += 1
         return found
 
