@@ -205,14 +205,8 @@ def bare_torch(features: torch.Tensor, target: torch.Tensor, steps: Any, n: int 
             module = net()
             optimizer = torch.optim.Adam(module.parameters())
             for planned in steps:
-                plain_epochs(
-                    module,
-                    optimizer,
-                    features,
-                    target,
-                    min(planned.n, n or planned.n),
-                    float(planned.step.epochs) * EPOCHS,
-                )
+                rows, epochs = min(planned.n, n or planned.n), float(planned.step.epochs) * EPOCHS
+                plain_epochs(module, optimizer, features, target, rows, epochs)
     finally:
         torch.set_num_threads(before)
 

@@ -142,7 +142,7 @@ def over_bare(case: Case, model: Any, X: np.ndarray, repeat: int, calls: int) ->
 
 
 def two_jobs(case: Case, model: Any, X: np.ndarray, repeat: int, quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001
-    """What two jobs gain, and what two threads gain that ask the bare constituents: no model can gain much more."""
+    """What two jobs gain, and beside it what two threads gain that ask the bare constituents."""
 
     def ask(jobs: int) -> None:
         model.set_params(n_jobs=jobs).predict_proba(X)

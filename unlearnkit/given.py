@@ -103,7 +103,7 @@ class GivenRows:
         rows, place = rows[order], place.take(order)
         y = self._targets(rows)
         if content is None:
-            X, content = self._hashed(rows, y)
+            X, content = take_hashed(self.X, rows, y, self.schema, self.partition.secret)
         else:
             X, content = take_rows(self.X, rows, normalise=True), content[order]
         return ShardRecords(
@@ -147,9 +147,6 @@ class GivenRows:
     def _content(self, rows: IntArray) -> ByteArray:
         X, y = take_rows(self.X, rows), self._targets(rows)
         return content_hashes(X, y, self.schema, self.partition.secret)
-
-    def _hashed(self, rows: IntArray, y: AnyArray) -> tuple[Features, ByteArray]:
-        return take_hashed(self.X, rows, y, self.schema, self.partition.secret)
 
     def _targets(self, rows: IntArray) -> AnyArray:
         return self.y[rows] if self.schema.classes is None else self.schema.codes(self.y[rows])

@@ -130,10 +130,8 @@ class _Remaining:
     records: ShardRecords
     gone: BoolArray
 
-    @property
-    def rows(self) -> IntArray:
-        """The numbers of the rows that are left."""
-        return np.flatnonzero(~self.gone)
+    def __len__(self) -> int:
+        return len(self.gone) - int(self.gone.sum())
 
     def copied(self) -> ShardRecords:
         """The rows that are left; nothing of the others is in the result."""
@@ -179,7 +177,7 @@ class MemoryRecords:
     @property
     def n_records(self) -> int:
         """All records, whatever their weight."""
-        return sum(len(held.rows if isinstance(held, _Remaining) else held) for held in self._shards)
+        return sum(map(len, self._shards))
 
     @property
     def classification(self) -> bool:

@@ -433,7 +433,7 @@ def _contradictions(sound: dict[str, list[Row]]) -> list[str]:
         ),
         "tombstones are of no request": sum(row[1] not in sequences for row in sound["tombstones"]),
         "lists of items are of no request": sum(row[0] not in sequences for row in sound["items"]),
-        "lists of pseudonyms are not that of their request": len(
+        "lists of pseudonyms are not those of their request": len(
             {(row[0], row[2]) for row in sound["requests"] if row[2]}
             ^ {(row[0], seal("pseudonyms", row)) for row in sound["pseudonyms"]}
         ),

@@ -47,7 +47,7 @@ def _checked_size(tree: Any, n_features: int, outputs: int) -> int:
 
 
 def _check_paths(trees: Sequence[Any], sizes: IntArray, n_features: int) -> None:
-    """Check the pointers of all trees at once: of each one's own they would take four times as long."""
+    """Check the pointers of all trees at once: one tree after the other takes four times as long."""
     left, right, parents, used = (np.concatenate([tree[name].numbers() for tree in trees]) for name in PER_NODE[:4])
     first = np.repeat(np.cumsum(sizes) - sizes, sizes)
     inner = np.flatnonzero(left != -1)
