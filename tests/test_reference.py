@@ -43,7 +43,8 @@ def public():
         if name.startswith("unlearnkit_")
     }
     torch = {f"unlearnkit_torch.{name}": getattr(unlearnkit_torch, name) for name in unlearnkit_torch.__all__}
-    others = {"unlearnkit.parquet.ParquetRows": parquet.ParquetRows, "unlearnkit.learner.Sharing": learner.Sharing}
+    abilities = {f"unlearnkit.learner.{name}": getattr(learner, name) for name in ("Sharing", "Joining")}
+    others = {"unlearnkit.parquet.ParquetRows": parquet.ParquetRows, **abilities}
     return own | kit | tree | hooks | torch | others
 
 

@@ -7,12 +7,12 @@ what is trained on from what, and what is destroyed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from unlearnkit.typing import AnyArray, Features, FloatArray, Task
 
@@ -250,6 +250,36 @@ class Sharing(Protocol):
         ``with learner.sharing(X) as rows`` gives rows that `predict` takes in the place of `X`, with the same bits as
         its answer. Other threads may predict them, too, meanwhile: what is held for one thread only is to be taken
         again by `predict` in another.
+        """
+        ...
+
+
+PredictAll: TypeAlias = Callable[[Any], Iterable[FloatArray]]
+"""What gives, for some rows, the prediction of each of several states, in their order."""
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """What a learner can do besides, to predict few rows from many states in one call.
+
+    For one row, twenty calls into a framework may take longer than all that they do there.
+    """
+
+    def joined(self, states: Sequence[Any]) -> PredictAll | None:
+        """What predicts from all of these states at once, with the bits that `predict` has for each of them.
+
+        It is called in the place of `predict`: with rows as they are shared, where the learner shares them, and from
+        any thread. The states have been predicted from before, and stay as they are.
+
+        Parameters
+        ----------
+        states : sequence of object
+            One or more.
+
+        Returns
+        -------
+        callable or None
+            None if these states cannot be joined, or not at a price worth paying: then each is asked for itself.
         """
         ...
 

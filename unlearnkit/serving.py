@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,8 @@ from unlearnkit.blobs import get_parts
 from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
 from unlearnkit.errors import DataError, NoConstituentError, StateError
-from unlearnkit.learner import Learner, Sharing
+from unlearnkit.joining import FEW_ROWS, Joint
+from unlearnkit.learner import Learner, PredictAll, Sharing
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import PlannedStep, standing
 from unlearnkit.records import Records
@@ -69,6 +70,8 @@ class Snapshot:
         What to predict for every row when all abstain; None: raise.
     schema : Schema
         What the states were trained under. Rows to predict are read by it, though the model may have another by now.
+    joint : Joint
+        The constituents in one piece, for few rows.
     """
 
     learner: Learner[Any]
@@ -77,6 +80,7 @@ class Snapshot:
     constituents: tuple[Constituent | None, ...]
     prior: FloatArray | None
     schema: Schema
+    joint: Joint = field(default_factory=Joint, compare=False, repr=False)
 
     @property
     def all_abstain(self) -> bool:
@@ -128,9 +132,16 @@ class Snapshot:
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
         """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
 
-        Which of the two it is changes no bit.
+        Which of the two it is changes no bit, nor does it if they are asked in one piece.
         """
         due = deque(c for c in self.constituents if c is not None)
+        together = self._in_one_piece() if n <= FEW_ROWS else None
+        if together is not None:
+            predicted = iter(together(rows))
+            yield from (
+                self._certain(c, n) if c.constant is not None else self._placed(next(predicted), c) for c in due
+            )
+            return
         began = time.monotonic()
         while due and (jobs == 1 or (n < MANY_ROWS and time.monotonic() - began < POOL_S)):
             yield self._predict_one(due.popleft(), rows, n)
@@ -138,6 +149,10 @@ class Snapshot:
             # Not joblib's: it looks for results every ten milliseconds only.
             with ThreadPoolExecutor(jobs) as pool:
                 yield from pool.map(lambda c: self._predict_one(c, rows, n), due)
+
+    def _in_one_piece(self) -> PredictAll | None:
+        trained = [c.state for c in self.constituents if c is not None and c.constant is None]
+        return self.joint.asked(self.learner, trained) if trained else None
 
     def _predict_prior(self, n: int) -> FloatArray:
         if self.prior is None:
@@ -149,20 +164,24 @@ class Snapshot:
 
     def _predict_one(self, constituent: Constituent, rows: Any, n: int) -> FloatArray:
         if constituent.constant is not None:
-            assert self.n_classes is not None
-            certain = np.zeros((n, self.n_classes))
-            certain[:, constituent.constant] = 1
-            return certain
-        predicted = self.learner.predict(constituent.state, rows)
-        return predicted if self.n_classes is None else self._scatter(predicted, constituent)
+            return self._certain(constituent, n)
+        return self._placed(self.learner.predict(constituent.state, rows), constituent)
 
-    def _scatter(self, predicted: FloatArray, constituent: Constituent) -> FloatArray:
-        """Put the columns of the classes that the shard knows where the schema has them."""
+    def _certain(self, constituent: Constituent, n: int) -> FloatArray:
+        assert self.n_classes is not None
+        certain = np.zeros((n, self.n_classes))
+        certain[:, constituent.constant] = 1
+        return certain
+
+    def _placed(self, predicted: FloatArray, constituent: Constituent) -> FloatArray:
+        """The columns of the classes that the shard knows, where the schema has them."""
+        if self.n_classes is None:
+            return predicted
         classes = constituent.step.classes
         assert classes is not None
         if len(classes) == self.n_classes:
             return predicted
-        full = np.zeros((predicted.shape[0], self.n_classes or 0), dtype=predicted.dtype)
+        full = np.zeros((predicted.shape[0], self.n_classes), dtype=predicted.dtype)
         full[:, list(classes)] = predicted
         return full
 

@@ -26,6 +26,7 @@ from unlearnkit.testing.checks import (
     check_scratch_is_only_a_cache,
     check_train_leaves_its_inputs_alone,
 )
+from unlearnkit.testing.joining import check_joining_changes_no_bit
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.testing.running import check_learner, parametrize_with_checks
 from unlearnkit.testing.sharing import check_sharing_changes_no_bit
@@ -50,6 +51,7 @@ __all__ = [
     "check_goes_on_beyond_the_budget",
     "check_ignores_global_random_state",
     "check_ignores_later_rows",
+    "check_joining_changes_no_bit",
     "check_knows_only_the_classes_of_the_prefix",
     "check_learner",
     "check_learner_never_changes",

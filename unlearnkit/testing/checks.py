@@ -19,6 +19,7 @@ from unlearnkit.data import ShardRecords
 from unlearnkit.errors import StateError
 from unlearnkit.learner import Capabilities, Learner
 from unlearnkit.testing.arriving import check_goes_on_beyond_the_budget
+from unlearnkit.testing.joining import check_joining_changes_no_bit
 from unlearnkit.testing.probes import Trap, damaged, elsewhere, pickled, same, shape_of, trapped
 from unlearnkit.testing.sharing import check_sharing_changes_no_bit
 from unlearnkit.testing.starting import (
@@ -253,6 +254,7 @@ CHECKS: tuple[Check, ...] = (
     check_same_bytes_in_another_process,
     check_n_jobs_never_changes_a_byte,
     check_sharing_changes_no_bit,
+    check_joining_changes_no_bit,
     check_load_runs_no_code,
     check_load_rejects_nonsense,
     check_goes_on_beyond_the_budget,

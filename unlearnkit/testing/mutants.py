@@ -10,16 +10,16 @@ import contextlib
 import os
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from unlearnkit.errors import StateError
-from unlearnkit.learner import Batch, Capabilities, Learner, Step
+from unlearnkit.learner import Batch, Capabilities, Learner, PredictAll, Step
 from unlearnkit.parts import pack_json, unpack_json
-from unlearnkit.testing import arriving, checks, sharing, starting
+from unlearnkit.testing import arriving, checks, joining, sharing, starting
 from unlearnkit.testing.checks import Check
 from unlearnkit.testing.remembering import Memory, RememberingLearner
 from unlearnkit.typing import AnyArray, Features, FloatArray
@@ -231,6 +231,14 @@ class Rounding(RememberingLearner):
         return super().predict(state, X)
 
 
+class Blending(RememberingLearner):
+    """Predicts roughly from states that are joined."""
+
+    def joined(self, states: Sequence[Memory]) -> PredictAll:
+        """To eight digits."""
+        return lambda X: [self.predict(state, X).round(8) for state in states]
+
+
 class Gullible(RememberingLearner):
     """Unpickles what is no JSON."""
 
@@ -328,6 +336,7 @@ MUTANTS: dict[Check, Learner[Any]] = {
     checks.check_load_runs_no_code: Gullible(),
     checks.check_load_rejects_nonsense: Lenient(),
     sharing.check_sharing_changes_no_bit: Rounding(),
+    joining.check_joining_changes_no_bit: Blending(),
     arriving.check_goes_on_beyond_the_budget: Surveying(),
     starting.check_base_is_packed_alike: Stamping(),
     starting.check_starts_from_the_base: Indifferent(),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import joblib
 import numpy as np
 
 from unlearnkit.learner import Learner
-from unlearnkit.typing import Parts
+from unlearnkit.typing import FloatArray, Parts
 
 
 def same(one: Parts, other: Parts) -> bool:
@@ -37,6 +37,12 @@ def shape_of(thing: Any) -> bytes:
         return pickle.dumps(thing)
     except (pickle.PicklingError, TypeError, AttributeError):
         return repr(thing).encode()
+
+
+def bits_of(predictions: Iterable[FloatArray]) -> list[tuple[Any, ...]]:
+    """What is equal for predictions of the same type, shape and bits alone."""
+    found = map(np.asarray, predictions)
+    return [(p.dtype.str, p.shape, p.tobytes()) for p in found]
 
 
 def damaged(parts: Parts) -> Iterator[Parts]:

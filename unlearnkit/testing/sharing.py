@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from unlearnkit.learner import Sharing
-from unlearnkit.testing.probes import shape_of
+from unlearnkit.testing.probes import bits_of, shape_of
 from unlearnkit.testing.subject import Shard, Subject, one_shard, pick
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import Features
 
 
 def check_sharing_changes_no_bit(subject: Subject) -> None:
@@ -33,5 +33,4 @@ def check_sharing_changes_no_bit(subject: Subject) -> None:
 
 
 def _bits(shard: Shard, states: list[Any], rows: Features) -> list[tuple[Any, ...]]:
-    predicted: list[FloatArray] = [np.asarray(shard.learner.predict(state, rows)) for state in states]
-    return [(p.dtype.str, p.shape, p.tobytes()) for p in predicted]
+    return bits_of(shard.learner.predict(state, rows) for state in states)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ import numpy as np
 from unlearnkit.carried import parameter_leaks
 from unlearnkit.errors import UnsupportedModelError
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
-from unlearnkit.learner import Batch, Capabilities, Leak, Step
+from unlearnkit.learner import Batch, Capabilities, Leak, PredictAll, Step
 from unlearnkit.typing import AnyArray, BoolArray, Features, FloatArray, Task
-from unlearnkit_lightgbm import text, warm
+from unlearnkit_lightgbm import joint, text, warm
 from unlearnkit_lightgbm.matrix import numbers
 from unlearnkit_lightgbm.parameters import neutral, spellings
 from unlearnkit_lightgbm.settings import Settings, read
@@ -115,14 +115,16 @@ class LightGBMLearner:
 
     def predict(self, state: Trees, X: Features) -> FloatArray:
         """Probabilities (n, k), or values (n,)."""
-        # One thread: LightGBM's number of threads is global, and a training in another thread must not see it change.
-        values: Any = state.booster.predict(numbers(X), num_iteration=-1, num_threads=1)
-        probabilities: FloatArray = values
-        if self.settings.task == "classification" and values.ndim == 1:
-            probabilities = np.empty((len(values), 2))
-            np.subtract(1.0, values, out=probabilities[:, 0])
-            probabilities[:, 1] = values
-        return probabilities
+        values = _values(state.booster, X)
+        return _both(values) if self.settings.task == "classification" and values.ndim == 1 else values
+
+    def joined(self, states: Sequence[Trees]) -> PredictAll | None:
+        """One booster with an output for each state; see `unlearnkit_lightgbm.joint`."""
+        booster = joint.of(states)
+        if booster is None:
+            return None
+        answer = _both if self.settings.task == "classification" else np.asarray
+        return lambda X: answer(_values(booster, X).T)
 
     def save(self, state: Trees) -> dict[str, bytes]:
         """The header, the trees of each step and the origin of the bin edges."""
@@ -139,6 +141,21 @@ class LightGBMLearner:
     def start(self, base: Mapping[str, bytes], classes: AnyArray | None) -> Trees:
         """The trees of the base that speak of these classes, as if a step had trained them."""
         return warm.start(base, self.settings, classes)
+
+
+def _values(booster: lightgbm.Booster, X: Features) -> FloatArray:
+    # One thread: LightGBM's number of threads is global, and a training in another thread must not see it change.
+    values: Any = booster.predict(numbers(X), num_iteration=-1, num_threads=1)
+    found: FloatArray = values
+    return found
+
+
+def _both(positive: FloatArray) -> FloatArray:
+    """The probabilities of two classes, as the last axis, from those of the second."""
+    probabilities = np.empty((*positive.shape, 2))
+    np.subtract(1.0, positive, out=probabilities[..., 0])
+    probabilities[..., 1] = positive
+    return probabilities
 
 
 _TASKS: tuple[tuple[Any, Task], ...] = (

@@ -21,6 +21,13 @@ _HEADER = re.compile(
     rb"(average_output\n)?"
     rb"feature_names=(?P<names>[^\n]+)\n(monotone_constraints=-?[01]( -?[01])*\n)?"
 )
+_SINGLE = re.compile(
+    rb"(?P<version>tree\nversion=v\d\n)num_class=1\nnum_tree_per_iteration=1\n"
+    rb"(?P<shape>label_index=0\nmax_feature_idx=\d+\n)"
+    rb"(?:objective=(?:binary(?P<sigmoid> sigmoid:\S+)|regression|regression_l1|huber|fair|quantile|mape)\n)?"
+    rb"(?P<names>feature_names=.*)",
+    re.DOTALL,
+)
 _MULTICLASS = (b"multiclass", b"multiclassova")
 _INFOS = re.compile(rb"feature_infos=[^\n]*\n")
 _NUMBER = rb"[-+]?(?:\d{1,40}(?:\.\d{0,40})?(?:e[-+]?\d{1,3})?|inf|nan)"
@@ -55,12 +62,38 @@ def join(header: bytes, blocks: Sequence[bytes]) -> str:
     per_round = int(_match(header)["per_round"])
     if not sizes or len(sizes) % per_round:
         raise nonsense(f"{len(sizes)} trees for {per_round} in each round")
-    infos = b"feature_infos=" + b" ".join([b"none"] * features)
+    return assembled(header, sizes, blocks)
+
+
+def assembled(header: bytes, sizes: Sequence[int], blocks: Sequence[bytes]) -> str:
+    """The text of a model with these trees, which were checked, of these sizes in bytes.
+
+    Raises
+    ------
+    StateError
+        If the names in the header are no text.
+    """
+    infos = b"feature_infos=" + b" ".join([b"none"] * (int(_match(header)["last"]) + 1))
     counts = b"tree_sizes=" + b" ".join(b"%d" % size for size in sizes)
     try:
         return b"".join((header, infos, b"\n", counts, b"\n\n", *blocks, b"end of trees\n")).decode()
     except UnicodeDecodeError as error:
         raise nonsense("names that are not UTF-8") from error
+
+
+def with_outputs(header: bytes, n: int) -> bytes | None:
+    """The header of a model with n outputs, each of which LightGBM predicts as it does the single one of this model.
+
+    None where there is no such header: there are several outputs already, or a loss whose scores are changed before
+    they are predictions, except by the logistic function.
+    """
+    found = _SINGLE.fullmatch(header)
+    if found is None:
+        return None
+    # One class against all others is what it calls the logistic function of each output by itself.
+    loss = b"objective=multiclassova num_class:%d%b\n" % (n, found["sigmoid"]) if found["sigmoid"] else b""
+    counts = b"num_class=%d\nnum_tree_per_iteration=%d\n" % (n, n)
+    return found["version"] + counts + found["shape"] + loss + found["names"]
 
 
 def check_header(header: bytes) -> int:

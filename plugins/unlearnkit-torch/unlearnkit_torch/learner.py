@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unlearnkit.errors import StateError
 from unlearnkit.fingerprints import fingerprint
-from unlearnkit.learner import Batch, Capabilities, Step
+from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # What a module of a base draws when it is made is overwritten, but for values that its state_dict does not show.
 _BIRTH = 0
+# Bytes; torch's own allocator has them for every tensor.
+_ALIGNED = 64
 # For each learner what fitted its module the last time: to see it again takes no module.
 _fitted: WeakKeyDictionary[TorchLearner, tuple[construct.Sizes, Layout | None]] = WeakKeyDictionary()
 
@@ -205,6 +207,21 @@ class TorchLearner:
         with predicting():
             return self._answer(state, X)
 
+    def joined(self, states: Sequence[TorchState]) -> PredictAll | None:
+        """The modules one after the other, and once what would else be done around each of them."""
+        sizes = states[0].sizes
+        if any(state.sizes != sizes for state in states):
+            return None
+        modules = [self.module(state) for state in states]
+
+        def predict_all(X: Any) -> Iterable[FloatArray]:
+            if not isinstance(X, Tensor) or not is_predicting():
+                return [self.predict(state, X) for state in states]
+            outputs = [module(rows) for module, rows in zip(modules, copies(X, len(modules)), strict=True)]
+            return losses.all_predictions(outputs, self.meaning, sizes.n_classes, sizes.n_targets)
+
+        return predict_all
+
     def _answer(self, state: TorchState, X: Features) -> FloatArray:
         # Not by len(), which takes a tensor as long as a small layer.
         module, size, n = self.module(state), self.model.predict_batch_size, X.shape[0]
@@ -291,6 +308,17 @@ class TorchLearner:
             module = construct.build_module(self.model, sizes, birth)
             module.load_state_dict(weights)
             return module.eval()
+
+
+def copies(rows: Tensor, n: int) -> Sequence[Tensor]:
+    """As many clones of the rows, made in one go: a module may write into what it is given.
+
+    Each is aligned as a tensor of its own would be: kernels may take another path for others.
+    """
+    stride = -(-rows.numel() * rows.element_size() // _ALIGNED) * _ALIGNED // rows.element_size()
+    rows = rows.contiguous()
+    room = rows.new_empty(n * stride).as_strided((n, *rows.shape), (stride, *rows.stride()))
+    return room.copy_(rows).unbind()
 
 
 def _weights_of(spare: reuse.Spare, scratch: dict[str, Any]) -> Weights:

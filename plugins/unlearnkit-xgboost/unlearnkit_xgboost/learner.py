@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from scipy.special import softmax
 from sklearn.base import clone
 
 from unlearnkit.fingerprints import NEUTRAL, fingerprint
-from unlearnkit.learner import Batch, Capabilities, Step
+from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
-from unlearnkit_xgboost import rows, warm
+from unlearnkit_xgboost import joint, rows, warm
 from unlearnkit_xgboost.limits import capabilities, check_supported
 from unlearnkit_xgboost.matrix import carried_margin, training_matrix
 from unlearnkit_xgboost.model import MODEL, Model, decoded, split, step_parts
@@ -91,6 +92,16 @@ class XGBoostLearner:
             return _votes(output)
         return output if output.ndim > 1 else _both(output)
 
+    def joined(self, states: Sequence[Model]) -> PredictAll | None:
+        """One booster with a target for each state; see `unlearnkit_xgboost.joint`."""
+        classifies = self.capabilities.task == "classification"
+        booster = joint.of(states) if self.capabilities.probabilities or not classifies else None
+        if booster is None:
+            return None
+        output = partial(rows.output, booster, missing=self.model.missing, margin=False)
+        answer = _both if classifies else np.asarray
+        return lambda X: answer(output(X).T)
+
     def _output(self, state: Model, X: Features, *, margin: bool = False) -> FloatArray:
         if self.model.booster == "gblinear":
             return self._linear_output(state, X, margin=margin)
@@ -133,10 +144,10 @@ def _raw(booster: Booster) -> bytes:
 
 
 def _both(positive: FloatArray) -> FloatArray:
-    """The probabilities of two classes from those of the second."""
-    probabilities = np.empty((len(positive), 2), dtype=positive.dtype)
-    np.subtract(1.0, positive, out=probabilities[:, 0])
-    probabilities[:, 1] = positive
+    """The probabilities of two classes, as the last axis, from those of the second."""
+    probabilities = np.empty((*positive.shape, 2), dtype=positive.dtype)
+    np.subtract(1.0, positive, out=probabilities[..., 0])
+    probabilities[..., 1] = positive
     return probabilities
 
 

@@ -183,7 +183,7 @@ def _write(value: Any, out: list[bytes]) -> None:
     elif kind is dict:
         out.append(b"{")
         for key, item in value.items():
-            out.append(_key(key))
+            out.append(key_bytes(key))
             _write(item, out)
         out.append(b"}")
     elif kind is list:
@@ -204,7 +204,7 @@ def _text(text: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _key(text: str) -> bytes:
+def key_bytes(text: str) -> bytes:
     """As `_text`: there are few keys, each in every tree."""
     return _text(text)
 
