@@ -6,7 +6,7 @@ Dataset, that is work for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightgbm
@@ -17,6 +17,8 @@ from unlearnkit_lightgbm.matrix import Matrix
 
 # What LightGBM takes for zero, and leaves out of a sample.
 ZERO = float(np.float32(1e-35))
+# Columns: fewer of a row than are in one line of the cache would be read again and again.
+_AT_ONCE = 16
 
 
 class _Edges(lightgbm.Dataset):
@@ -39,20 +41,32 @@ def edges_alone(matrix: Matrix, n: int, categories: list[Any], params: Mapping[s
     reference = _Edges(nothing, params={**params, **({"categorical_column": places} if places else {})})
     # The public ways to a Dataset all go on to its rows.
     chosen = reference._create_sample_indices(total_nrow=n)  # noqa: SLF001
-    columns = _columns(matrix.values[:n] if len(chosen) == n else matrix.values[chosen])
-    kept = [np.flatnonzero(~(np.abs(column) <= ZERO)).astype(np.int32) for column in columns]
-    sample = [_sorted(column[rows]) for column, rows in zip(columns, kept, strict=True)]
+    sample, kept = _sample(matrix.values[:n] if len(chosen) == n else matrix.values[chosen])
     reference._init_from_sample(sample, kept, len(chosen), n)  # noqa: SLF001
     reference.categorical_feature, reference.pandas_categorical = categories or "auto", None
     return reference.set_feature_name(matrix.names)
 
 
+def _sample(rows: AnyArray) -> tuple[list[AnyArray], list[AnyArray]]:
+    """Of each column the numbers that LightGBM would read, and which rows they are of."""
+    sample, kept = [], []
+    everything = np.arange(len(rows), dtype=np.int32)
+    for column in _columns(rows):
+        found = ~(np.abs(column) <= ZERO)
+        full = bool(found.all())
+        sample.append(_sorted(column if full else column[found]))
+        # Most columns have no zero: one array says it for all of them.
+        kept.append(everything if full else np.flatnonzero(found).astype(np.int32))
+    return sample, kept
+
+
 def _sorted(column: AnyArray) -> AnyArray:
     """Sorted, as LightGBM would sort it, several times as slowly; with missing values it has a way of its own."""
-    return column if np.isnan(column).any() else np.sort(column)
+    return column.copy() if np.isnan(column).any() else np.sort(column)
 
 
-def _columns(rows: AnyArray) -> AnyArray:
-    """The numbers that LightGBM would read, column by column."""
+def _columns(rows: AnyArray) -> Iterator[AnyArray]:
+    """The numbers of each column as LightGBM reads them: some columns at a time, all would be twice the rows."""
     read = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
-    return np.ascontiguousarray(read.T, dtype=np.float64)
+    for i in range(0, read.shape[1], _AT_ONCE):
+        yield from np.ascontiguousarray(read[:, i : i + _AT_ONCE].T, dtype=np.float64)

@@ -49,8 +49,11 @@ class Shard:
         own = self.fresh and not self._edges_alone
         dataset = self._cached("prefix", self._bin_prefix) if own else self._binned_shard()
         if mask is not None or not own:
-            chosen: Any = range(len(self.batch.y)) if mask is None else np.flatnonzero(mask).tolist()
-            dataset = dataset.subset(chosen, params=self._params()).construct()
+            dataset = dataset.subset([], params=self._params())
+            # To be given here they would have to be a list, whose numbers take more than the binned rows.
+            chosen: Any = np.arange(len(self.batch.y)) if mask is None else np.flatnonzero(mask)
+            dataset.used_indices = chosen.astype(np.int32)
+            dataset.construct()
         y, weight, start = (a if a is None or mask is None else a[mask] for a in (self.batch.y, self._weight(), scores))
         return dataset.set_label(y).set_weight(weight).set_init_score(start)
 

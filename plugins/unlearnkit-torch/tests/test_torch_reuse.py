@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from unlearnkit.errors import StateError
 from unlearnkit_torch import TorchModel, reuse
-from unlearnkit_torch.codec import pack_tensors
+from unlearnkit_torch.codec import pack_tensors, tensors_in_place
 from unlearnkit_torch.learner import TorchLearner
 
 
@@ -239,6 +240,85 @@ def test_tied_and_strange_tensors_are_packed(blobs):
     loaded = safetensors.torch.load(pack_tensors({"a": weight, "b": weight, "c": torch.ones(1, dtype=torch.complex64)}))
     assert torch.equal(loaded["a"], loaded["b"])
     assert loaded["c"].dtype == torch.complex64
+
+
+def test_tensors_are_read_where_they_lie():
+    dtypes = [torch.float64, torch.int64, torch.float32, torch.bfloat16, torch.int8, torch.bool, torch.complex64]
+    shapes = [(), (0, 3), (2, 3), (1,), (4,)]
+    tensors = {f"{d}{s}": torch.ones(s).to(d) for d in dtypes[:-1] for s in shapes}
+    for some in ({}, tensors, {**tensors, "complex": torch.ones(2, dtype=dtypes[-1])}):
+        data = pack_tensors(some)
+        found = tensors_in_place(data)
+        assert found.keys() == some.keys()
+        assert all(torch.equal(found[n], t) and found[n].dtype == t.dtype for n, t in some.items())
+
+
+def crafted(header, data=b""):
+    text = json.dumps(header).encode() if not isinstance(header, bytes) else header
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def entry(shape, bounds, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": bounds}
+
+
+NONSENSE = {
+    "nothing": b"",
+    "a length beyond the end": (1 << 40).to_bytes(8, "little") + b"{}",
+    "no JSON": crafted(b"{"),
+    "no object": crafted([]),
+    "no entry": crafted({"a": 1}),
+    "an entry without offsets": crafted({"a": {"dtype": "F32", "shape": [1]}}, bytes(4)),
+    "a negative shape": crafted({"a": entry([-1, -1], [0, 4])}, bytes(4)),
+    "a shape that is no number": crafted({"a": entry([1.0], [0, 4])}, bytes(4)),
+    "a shape of truth values": crafted({"a": entry([True], [0, 4])}, bytes(4)),
+    "more than there is": crafted({"a": entry([2], [0, 8])}, bytes(4)),
+    "less than it says": crafted({"a": entry([2], [0, 4])}, bytes(4)),
+    "a gap": crafted({"a": entry([1], [0, 4]), "b": entry([1], [8, 12])}, bytes(12)),
+    "bytes twice": crafted({"a": entry([1], [0, 4]), "b": entry([1], [0, 4])}, bytes(4)),
+    "bytes left over": crafted({"a": entry([1], [0, 4])}, bytes(5)),
+    "an unknown type": crafted({"a": entry([1], [0, 4], "F33")}, bytes(4)),
+    "too deep": crafted(b"[" * 100_000),
+    "huge": crafted({"a": entry([1 << 62, 1 << 62], [0, 4])}, bytes(4)),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_tensors_that_do_not_lie_where_they_say_are_refused(name):
+    with pytest.raises(StateError):
+        tensors_in_place(NONSENSE[name])
+
+
+def test_a_state_that_somebody_keeps_is_not_trained_on(blobs, one_step):
+    X, y, classes = blobs
+    learner = TorchLearner(model(Counted))
+    batch, step = one_step(X, y, classes)
+    kept = learner.train(None, batch, step)
+    stored, predicted = learner.save(kept), learner.predict(learner.load(learner.save(kept)), X)
+    learner.train(learner.load(stored), batch, step)
+    assert learner.save(kept) == stored
+    assert np.array_equal(learner.predict(kept, X), predicted)
+
+
+class Translating(Counted):
+    """Loads what an older version of it has called otherwise."""
+
+    def _load_from_state_dict(self, state, prefix, *rest):
+        self.loaded = True
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+def test_a_module_that_loads_in_its_own_way_does_so(blobs, drive):
+    X, y, classes = blobs
+    learner = TorchLearner(model(Translating))
+    assert reuse.Spare.of(Translating(5, 3), None).named is None
+    assert reuse.Spare.of(Counted(5, 3), None).named is not None
+    shared, _ = drive(learner, X, y, 3, classes=classes, scratch={})
+    assert (
+        shared
+        == drive(learner, X, y, 3, classes=classes)[0]
+        == drive(TorchLearner(model(Counted)), X, y, 3, classes=classes)[0]
+    )
 
 
 def test_memory_is_filled_after_training_as_before(blobs, one_step):

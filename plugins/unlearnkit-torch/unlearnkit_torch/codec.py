@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,11 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_NAMED = {name: dtype for dtype, name in _DTYPES.items()}
+with warnings.catch_warnings():
+    # torch warns once of memory that must not be written to; who asks for it here only reads.
+    warnings.simplefilter("ignore")
+    torch.frombuffer(b"1", dtype=torch.uint8)
 _PLACES = {dtype: place for place, dtype in enumerate(_DTYPES)}
 
 
@@ -55,8 +62,17 @@ def pack(trees: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, bytes]
     return {"state.json": pack_json({"trees": described, "facts": dict(facts)}), **parts}
 
 
-def unpack(parts: Mapping[str, bytes], *names: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def unpack(
+    parts: Mapping[str, bytes], *names: str, in_place: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The trees of these names and the facts behind `pack`.
+
+    Parameters
+    ----------
+    parts : mapping of str to bytes
+    *names : str
+    in_place : collection of str
+        Trees whose tensors are to lie in the memory of their part, which they keep: they must only be read.
 
     Raises
     ------
@@ -65,7 +81,10 @@ def unpack(parts: Mapping[str, bytes], *names: str) -> tuple[dict[str, Any], dic
     """
     with nonsense_is_an_error():
         described = unpack_json(parts["state.json"])
-        trees = {name: _restored(described["trees"][name], parts[f"{name}.safetensors"]) for name in names}
+        trees = {
+            name: _restored(described["trees"][name], parts[f"{name}.safetensors"], in_place=name in in_place)
+            for name in names
+        }
         return trees, dict(described["facts"])
 
 
@@ -115,8 +134,8 @@ def nonsense_is_an_error() -> Iterator[None]:
         ) from error
 
 
-def _restored(tree: Any, data: bytes) -> Any:
-    tensors = safetensors.torch.load(bytes(data))
+def _restored(tree: Any, data: bytes, *, in_place: bool) -> Any:
+    tensors = tensors_in_place(data) if in_place else safetensors.torch.load(bytes(data))
     value = _rebuild(tree, tensors, 0)
     if tensors:
         raise StateError("Stored tensors belong to nothing; the model was left as it is. Rebuild the state.")
@@ -149,6 +168,41 @@ def pack_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     head += b" " * (-len(head) % 8)
     return b"".join([len(head).to_bytes(8, "little"), head, *chunks])
+
+
+def tensors_in_place(data: bytes) -> dict[str, Tensor]:
+    r"""The tensors of `pack_tensors`, which lie in the memory of the bytes: they must only be read.
+
+    Raises
+    ------
+    StateError
+        If the bytes are not such tensors, one after the other without a gap.
+
+    Examples
+    --------
+    >>> tensors_in_place(pack_tensors({"bias": torch.ones(2)}))
+    {'bias': tensor([1., 1.])}
+    """
+    with nonsense_is_an_error():
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        if sys.byteorder != "little" or not all(entry["dtype"] in _NAMED for entry in header.values()):
+            return safetensors.torch.load(bytes(data))
+        found, end = {}, 0
+        for name, entry in header.items():
+            dtype, shape, bounds = _NAMED[entry["dtype"]], entry["shape"], entry["data_offsets"]
+            count = prod(shape)
+            if any(type(n) is not int or n < 0 for n in shape) or bounds != [end, end + count * dtype.itemsize]:
+                raise StateError("Stored tensors do not lie where they say; the model was left as it is. Rebuild it.")
+            found[name] = _at(data, start + end, count, dtype).reshape(shape)
+            end = bounds[1]
+        if start + end != len(data):
+            raise StateError("Stored tensors are of another length; the model was left as it is. Rebuild the state.")
+        return found
+
+
+def _at(data: bytes, start: int, count: int, dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(data, dtype=dtype, count=count, offset=start) if count else torch.empty(0, dtype=dtype)
 
 
 def _raw(tensor: Tensor) -> memoryview:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from unlearnkit.errors import StateError
 from unlearnkit.fingerprints import fingerprint
@@ -110,10 +111,12 @@ class TorchLearner:
         with pinned(), torch.inference_mode(mode=False), torch.enable_grad():
             spare = self._spare(state, batch.scratch, sizes, birth)
             with global_randomness(derive(seeded, "noise"), device):
+                if state is not None:
+                    spare.load(state.weights.state_dict())
                 trainer = self._trainer(spare.module, state, weighted=self._weighted(batch))
                 trainer.tried = spare.tried
                 position, owed = self._run(trainer, state, batch, step)
-            weights = _weights_of(replace(spare, tried=trainer.tried), batch.scratch)
+            weights = reuse.leave(batch.scratch, replace(spare, tried=trainer.tried))
             return TorchState(weights, _training(trainer), sizes, birth, position, owed)
 
     def _spare(
@@ -253,7 +256,7 @@ class TorchLearner:
 
     def load(self, parts: Mapping[str, bytes]) -> TorchState:
         """A state from its parts; the module is built from the configuration, not from the bytes."""
-        trees, facts = unpack(parts, "module", "training")
+        trees, facts = unpack(parts, "module", "training", in_place=("module",))
         with nonsense_is_an_error():
             sizes, birth = construct.Sizes.from_facts(facts), seed(facts["birth"])
             position, owed = ratio(facts["position"]), ratio(facts["owed"])
@@ -321,13 +324,6 @@ def copies(rows: Tensor, n: int) -> Sequence[Tensor]:
     return room.copy_(rows).unbind()
 
 
-def _weights_of(spare: reuse.Spare, scratch: dict[str, Any]) -> Weights:
-    """Copies of them if the next step trains in the same module, else the module itself."""
-    if not reuse.leave(scratch, spare):
-        return Weights(spare.module.eval())
-    return Weights(None, {name: tensor.clone() for name, tensor in spare.module.state_dict().items()})
-
-
 def _normalises_batches(module: nn.Module) -> bool:
     """Whether a batch of one row cannot be trained on."""
     return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())  # noqa: SLF001
@@ -346,13 +342,19 @@ def _training(trainer: Trainer) -> dict[str, Any]:
 
 
 def _resume(trainer: Trainer, state: TorchState) -> None:
-    trainer.module.load_state_dict(state.weights.state_dict())
-    training = copy.deepcopy(state.training)
+    training = state.training
     if trainer.scheduler is not None:
-        trainer.scheduler.load_state_dict(training["scheduler"])
+        trainer.scheduler.load_state_dict(copy.deepcopy(training["scheduler"]))
     # After the scheduler, whose constructor has set the learning rate back to its first value.
-    trainer.optimizer.load_state_dict(training["optimizer"])
-    trainer.losses = training["losses"]
+    trainer.optimizer.load_state_dict(_of_its_own(trainer.optimizer, training["optimizer"]))
+    trainer.losses = list(training["losses"])
+
+
+def _of_its_own(optimizer: Optimizer, stored: dict[str, Any]) -> dict[str, Any]:
+    """What the optimizer may write to: torch copies the groups itself, and takes the tensors as they are."""
+    if type(optimizer).load_state_dict is not Optimizer.load_state_dict:
+        return copy.deepcopy(stored)
+    return stored | {"state": copy.deepcopy(stored["state"])}
 
 
 def _check_training(training: Any) -> None:

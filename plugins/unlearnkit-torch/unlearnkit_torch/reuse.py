@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
-from collections.abc import Hashable, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor, nn
+
+from unlearnkit_torch.weights import Weights
 
 _KEY = "unlearnkit_torch.module"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
@@ -31,33 +34,83 @@ class Spare:
 
     Attributes
     ----------
+    named : mapping of str to Tensor or None
+        The tensors of its ``state_dict``, where to load one is to copy into them and nothing else.
     tried : bool
         Whether it has trained on a batch.
+    lent : weak reference to Weights or None
+        The state that the last step has left, as long as somebody has it: its tensors are those of the module.
     """
 
     module: nn.Module
     purpose: Hashable
     inside: Inside | None
+    named: Mapping[str, Tensor] | None = None
     tried: bool = False
+    lent: ReferenceType[Weights] | None = None
 
     @classmethod
     def of(cls, module: nn.Module, purpose: Hashable) -> Spare:
         """A module that was just built."""
-        return cls(module, purpose, look(module))
+        return cls(module, purpose, look(module), _named(module))
+
+    def load(self, weights: Mapping[str, Any]) -> None:
+        """Load a ``state_dict`` into the module, as its ``load_state_dict`` does."""
+        named = self.named
+        if named is None or {n: t.shape for n, t in named.items()} != {n: t.shape for n, t in weights.items()}:
+            self.module.load_state_dict(weights)
+            return
+        # Without what it does around that, which takes longer than the copies of a small module.
+        with torch.no_grad():
+            for name, tensor in named.items():
+                tensor.copy_(weights[name])
+
+    def take_back(self) -> None:
+        """See that nobody has the tensors of the module any more: whoever does gets copies."""
+        weights = None if self.lent is None else self.lent()
+        if weights is not None:
+            weights.keep()
 
 
 def left(scratch: MutableMapping[str, Any], purpose: Hashable) -> Spare | None:
     """The module that the step before has left, if it is for this purpose."""
     spare: Spare | None = scratch.pop(_KEY, None)
-    return spare if spare is not None and spare.purpose == purpose else None
+    if spare is None or spare.purpose != purpose:
+        return None
+    spare.take_back()
+    return spare
 
 
-def leave(scratch: MutableMapping[str, Any], spare: Spare) -> bool:
-    """Leave the module for the next step if it can train there; it must then not be used for anything else."""
+def leave(scratch: MutableMapping[str, Any], spare: Spare) -> Weights:
+    """The weights of a module that has trained, which is left for the next step if that can train there."""
     if spare.inside is None or not spare.inside.is_unchanged():
-        return False
-    scratch[_KEY] = spare
-    return True
+        return Weights(spare.module.eval())
+    # Most are written to their parts and gone before the module trains on, so they are not copied yet.
+    weights = Weights(None, spare.module.state_dict() if spare.named is None else _read_only(spare.named))
+    scratch[_KEY] = replace(spare, lent=ref(weights))
+    return weights
+
+
+def _read_only(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach() for name, tensor in named.items()}
+
+
+def _named(module: nn.Module) -> Mapping[str, Tensor] | None:
+    """The tensors of the ``state_dict`` by name; None if to load it takes more than copies."""
+    plain = all(
+        getattr(type(part), name).__module__.startswith("torch.nn.")
+        for part in module.modules()
+        for name in ("load_state_dict", "_load_from_state_dict", "state_dict", "set_extra_state", "get_extra_state")
+    )
+    hooked = any(
+        vars(part).get(name)
+        for part in module.modules()
+        for name in ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_state_dict_hooks")
+    )
+    if hooked or not plain:
+        return None
+    found: Mapping[str, Any] = module.state_dict(keep_vars=True)
+    return dict(found) if all(isinstance(tensor, Tensor) for tensor in found.values()) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ Layout: TypeAlias = tuple[tuple[str, torch.Size, torch.dtype], ...]
 """Names, shapes and dtypes of all tensors of a ``state_dict``."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Weights:
     """A module in eval mode, or the tensors that one can be made of; one of the two is None.
 
@@ -39,6 +39,12 @@ class Weights:
             self.tensors = None
         assert self.module is not None
         return self.module
+
+    def keep(self) -> None:
+        """Take copies of the tensors, before a module that they are lent by trains on."""
+        tensors = self.tensors
+        if tensors is not None:
+            self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def layout(tensors: Mapping[str, Any]) -> Layout | None:
