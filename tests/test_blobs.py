@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import os
@@ -129,6 +130,26 @@ def test_pickled_memory_blobs_are_independent():
     other = pickle.loads(pickle.dumps(blobs))
     put(other, b"b")
     assert list(blobs.names()) == [blob_name(b"a")]
+
+
+def test_memory_blobs_are_checked_once(monkeypatch):
+    checks = []
+    monkeypatch.setattr("unlearnkit.blobs.checked", lambda name, data: checks.append(name) or checked(name, data))
+    blobs = MemoryBlobs()
+    name = put(blobs, b"a")
+    for held in (blobs, copy.copy(blobs), copy.deepcopy(blobs)):
+        assert held.get(name) == b"a"
+    assert checks == []
+    loaded = pickle.loads(pickle.dumps(blobs))
+    assert [loaded.get(name), loaded.get(name)] == [b"a"] * 2
+    assert checks == [name]
+    blobs._data[name] = b"b"
+    for _ in range(2):
+        with pytest.raises(StateError):
+            blobs.get(name)
+    blobs.delete([name])
+    assert put(blobs, b"a") == name
+    assert blobs.get(name) == b"a"
 
 
 def test_a_pickled_directory_is_its_path(directory):

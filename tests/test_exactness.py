@@ -107,7 +107,6 @@ CASES = [
         lambda: make_pipeline(StandardScaler(), MLPClassifier((5,), max_iter=8)),
         weights=False,
     ),
-    Case("adult", adult_pipeline, rows="adult", max_slices=1, shards=(20, 20), n=(500, 700)),
     Case("scaler-lightgbm", lambda: make_pipeline(StandardScaler(), lgbm("LGBMClassifier"))),
     Case("lightgbm-binary", lambda: lgbm("LGBMClassifier", subsample=0.7, subsample_freq=1)),
     Case("lightgbm-multiclass-goss", lambda: lgbm("LGBMClassifier", data_sample_strategy="goss"), rows="multiclass"),
@@ -119,6 +118,9 @@ CASES = [
     Case("torch", torch_model),
     Case("skorch", skorch_net, rows="float32", weights=False),
 ]
+
+
+ADULT = Case("adult", adult_pipeline, rows="adult", max_slices=1, shards=(20, 20), n=(500, 700))
 
 
 def make_rows(kind: str, n: int, rng: np.random.Generator, adult: Any) -> tuple[Any, Any]:
@@ -181,19 +183,38 @@ def adult(data_folder):
     return pd.read_csv(data_folder / "adult" / "adult_train.csv", names=names, skipinitialspace=True, nrows=8000)
 
 
+def tried(times: int) -> Any:
+    """Run a test so many times, on random data, ids and slices."""
+    decorators = (
+        settings(
+            max_examples=times,
+            deadline=None,
+            suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+        ),
+        given(
+            seed=st.integers(0, 2**32 - 1),
+            n_slices=st.integers(1, 5),
+            id_kind=st.sampled_from(["int", "str", "uuid"]),
+            weighted=st.booleans(),
+        ),
+    )
+    return lambda test: decorators[0](decorators[1](test))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    n_slices=st.integers(1, 5),
-    id_kind=st.sampled_from(["int", "str", "uuid"]),
-    weighted=st.booleans(),
-)
-def test_forget_equals_never_having_seen(case, request, seed, n_slices, id_kind, weighted):
+@tried(25)
+def test_forget_equals_never_having_seen(case, seed, n_slices, id_kind, weighted):
+    forget_and_compare(case, None, seed, n_slices, id_kind, weighted)
+
+
+# Twenty pipelines at each fit: this one took a tenth of all tests.
+@tried(10)
+def test_forget_equals_never_having_seen_on_real_data(adult, seed, n_slices, id_kind, weighted):
+    forget_and_compare(ADULT, adult, seed, n_slices, id_kind, weighted)
+
+
+def forget_and_compare(case, table, seed, n_slices, id_kind, weighted):
     rng = np.random.default_rng(seed)
-    table = request.getfixturevalue("adult") if case.rows == "adult" else None
     n = int(rng.integers(*case.n))
     X, y = make_rows(case.rows, n, rng, table)
     ids = make_ids(id_kind, n, rng)

@@ -69,6 +69,15 @@ def test_a_seal_is_over_json(fields):
     assert seal("plan", fields) == sha256(text.encode()).hexdigest()
 
 
+@pytest.mark.parametrize("letter", ["x", '"', "\u20ac", "\ud800"])
+def test_a_long_text_counts_by_its_digest(letter):
+    text = 1000 * letter
+    told = sha256(text.encode(errors="surrogatepass")).hexdigest()
+    assert seal("plan", ["a", text, 1]) == sha256(f'["plan", "a", {told}, 1]'.encode()).hexdigest()
+    assert seal("plan", [text[1:]]) == sha256(json.dumps(["plan", text[1:]]).encode()).hexdigest()
+    assert seal("plan", [text]) != seal("plan", [told])
+
+
 def test_two_that_change_one_plan_in_turn_know_what_the_other_did(path, ledger):
     draw = random.Random(0)
     plan = set()

@@ -110,21 +110,39 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
+        # Those of them that were checked in this process: bytes do not change, and to check them again takes longer
+        # than all else that is done to isolate a record.
+        self._sound: dict[str, bytes] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy of its own: another thread may put while this one is being pickled.
         return {"_data": dict(self._data)}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _sound={})
+
+    def __copy__(self) -> MemoryBlobs:
+        copied = MemoryBlobs()
+        copied._data, copied._sound = dict(self._data), dict(self._sound)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MemoryBlobs:
+        return self.__copy__()
+
     def put(self, data: Iterable[bytes]) -> tuple[str, ...]:
         """Keep byte strings and give their names."""
-        named = [(blob_name(item), item) for item in data]
+        named = [(blob_name(item), bytes(item)) for item in data]
         for name, item in named:
-            self._data.setdefault(name, item)
+            if name not in self._data:
+                self._data[name] = self._sound[name] = item
         return tuple(name for name, _ in named)
 
     def get(self, name: str) -> bytes:
         """The bytes of this name, checked against it."""
-        return checked(name, self._data.get(name))
+        data = self._data.get(name)
+        if data is None or self._sound.get(name) is not data:
+            self._sound[name] = data = checked(name, data)
+        return data
 
     def has(self, name: str) -> bool:
         """Whether there are bytes of this name."""
@@ -134,6 +152,7 @@ class MemoryBlobs:
         """Destroy the bytes of these names."""
         for name in names:
             self._data.pop(name, None)
+            self._sound.pop(name, None)
 
     def names(self) -> Iterator[str]:
         """The names of all blobs."""

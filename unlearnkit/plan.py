@@ -17,7 +17,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from unlearnkit.data import SliceFacts
-from unlearnkit.hashing import chain
+from unlearnkit.hashing import chain, chain_framed, framed
 from unlearnkit.learner import Step
 
 FORMAT = 2
@@ -275,7 +275,7 @@ def _plan_step(
     chained = root(context, shard) if previous is None else previous.key
     return PlannedStep(
         step=step,
-        key=chain("step", chained, r, *named, facts.digest),
+        key=chain_framed(_STEP, framed(chained), named, framed(facts.digest)),
         parent=None if parent is None else parent.key,
         n_old=0 if parent is None else parent.n,
         n=n,
@@ -298,17 +298,20 @@ def root(context: Context, shard: int) -> str:
     )
 
 
+_STEP = framed("step")
+
+
 def step_seed(seed: int, shard: int, r: int) -> int:
     """The seed of a step, below 2**31: every step has its own, so that no bag is drawn twice."""
     return int(chain("seed", seed, shard, r)[:16], 16) % 2**31
 
 
 @lru_cache(maxsize=1 << 14)
-def _step(seed: int, cell: tuple[int, int], budget: tuple[int, int], n_slices: int) -> tuple[Step, tuple[str, str]]:
-    """The step of a shard and slice that takes the budget from so many slices to so many, and both for its key."""
+def _step(seed: int, cell: tuple[int, int], budget: tuple[int, int], n_slices: int) -> tuple[Step, bytes]:
+    """The step of a shard and slice that takes the budget from so many slices to so many, and its part of the key."""
     start, stop = (Fraction(slices, n_slices) for slices in budget)
     step = Step(*cell, start, stop, epochs(start, stop, n_slices), step_seed(seed, *cell))
-    return step, (str(start), str(stop))
+    return step, framed(cell[1], str(start), str(stop))
 
 
 def epochs(start: Fraction, stop: Fraction, n_slices: int) -> Fraction:

@@ -158,11 +158,14 @@ class MemoryRecords:
         # Read often, and dear at the size of a model; they follow from the records, which do not change.
         self._facts: dict[int, tuple[SliceFacts, ...]] = {}
         self._counts: dict[int, Counts] = {}
+        self._support: Support | None = None
+        # Whoever looks for records takes most of them out then.
+        self._last_match: tuple[frozenset[bytes], dict[int, BoolArray]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickle holds nothing that was taken out, even if something went wrong before it was let go of.
         self.rewrite()
-        return vars(self).copy()
+        return vars(self) | {"_last_match": None}
 
     @property
     def n_shards(self) -> int:
@@ -229,18 +232,23 @@ class MemoryRecords:
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
         """Those of these addresses that have records in these shards."""
-        sought = Sought.of(addresses)
-        found: set[bytes] = set()
-        for shard in set(shards):
-            records = self.shard(shard)
-            found |= records.keys(records.matching(sought))
-        return found
+        matching = self._matching(addresses, shards)
+        return set[bytes]().union(*(self.shard(shard).keys(rows) for shard, rows in matching.items()))
+
+    def _matching(self, addresses: Collection[bytes], shards: Iterable[int]) -> dict[int, BoolArray]:
+        """Which rows of each of these shards are at these addresses."""
+        wanted, asked = frozenset(addresses), sorted(set(shards))
+        last = self._last_match
+        if last is None or last[0] != wanted or last[1].keys() != set(asked):
+            sought = Sought.of(wanted)
+            last = wanted, {shard: self.shard(shard).matching(sought) for shard in asked}
+            self._last_match = last
+        return last[1]
 
     def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[MemoryRecords, Removed]:
         """The records but for those at these addresses in these shards, and what that took out."""
-        sought = Sought.of(addresses)
-        old = {shard: self.shard(shard) for shard in sorted(set(shards))}
-        matching = {shard: records.matching(sought) for shard, records in old.items()}
+        matching = self._matching(addresses, shards)
+        old = {shard: self.shard(shard) for shard in matching}
         gone = {shard: rows for shard, rows in matching.items() if rows.any()}
         first = {shard: first_slice(old[shard], rows) for shard, rows in gone.items()}
         removed = Removed(
@@ -290,7 +298,9 @@ class MemoryRecords:
         for shard in range(self.n_shards):
             if shard not in self._counts:
                 self._counts[shard] = counts_of(self.shard(shard), classification=self._classification)
-        return support_of(added(self._counts.values()))
+        if self._support is None:
+            self._support = support_of(added(self._counts.values()))
+        return self._support
 
     def unsupported(self, schema: Schema) -> tuple[str, ...]:
         """Categories and class labels of the schema that no record has any more, to read."""

@@ -25,7 +25,7 @@ Tally = tuple[int, int]
 """Number of rows, and the XOR of their seals."""
 NOTHING: Tally = (0, 0)
 
-FORMAT = 3
+FORMAT = 4
 PREFIX = "unlearnkit_"
 META = "meta"
 
@@ -50,24 +50,39 @@ _INTEGERS = frozenset(["shard", "slice", "n", "n_records", "stale", "sequence", 
 # A damaged field may be of any type, bytes for one; then the seal is merely another one.
 _any = json.JSONEncoder(default=repr).encode
 _quoted = json.encoder.encode_basestring_ascii
+# Characters from which on a text counts by its digest: to write it as JSON takes longer than to hash it.
+_LONG = 1_000
 LOST = "rows are missing, or have come back"
 # What rows of these held must not be found in the files once they are dropped.
 PERISHABLE = ("plan", "checkpoints", "cells", "parts", "items")
 
 
 def seal(name: str, fields: Sequence[Any]) -> str:
-    """The seal of a row of this table: over its name and fields as a list in JSON."""
+    """The seal of a row of this table: over its name and fields as a list in JSON, of long texts their digest."""
     ((_, found),) = sealed_rows(name, [fields])
     return found
 
 
 def sealed_rows(name: str, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, str]]:
     """Rows of this table with their seals."""
-    head = f"[{_quoted(name)}"
+    # A request for many ids has as many rows: an encoder, or a hash from scratch, would take longer than most of them.
+    begun = hashlib.sha256(f"[{_quoted(name)}".encode())
     for row in rows:
-        # An encoder takes longer to set up than most rows to write, and a request for many ids has as many rows.
-        fields = [_quoted(f) if type(f) is str else repr(f) if type(f) is int else _any(f) for f in row]
-        yield row, hashlib.sha256(f"{', '.join((head, *fields))}]".encode()).hexdigest()
+        fields = [
+            (_quoted(f) if len(f) < _LONG else _digest(f))
+            if (kind := type(f)) is str
+            else repr(f)
+            if kind is int
+            else _any(f)
+            for f in row
+        ]
+        sealing = begun.copy()
+        sealing.update(f"{', '.join(('', *fields))}]".encode())
+        yield row, sealing.hexdigest()
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def key_of(name: str, row: Row) -> Row:
@@ -230,8 +245,9 @@ class Writer(Reader):
         if not rows:
             return
         insert = self.tables[name].insert().compile(dialect=self.connection.dialect)
-        values: list[Any] = [(*row, value) for row, value in sealed_rows(name, rows)]
-        self._count(name, ((fields[:-1], fields[-1]) for fields in values), 1)
+        sealed = list(sealed_rows(name, rows))
+        self._count(name, sealed, 1)
+        values: list[Any] = [(*row, value) for row, value in sealed]
         if not insert.positional:
             columns = [column.name for column in self.tables[name].columns]
             values = [dict(zip(columns, fields, strict=True)) for fields in values]

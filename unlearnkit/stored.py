@@ -39,7 +39,7 @@ from unlearnkit.records import (
     support_of,
 )
 from unlearnkit.schema import Schema
-from unlearnkit.typing import AnyArray, FloatArray
+from unlearnkit.typing import AnyArray, BoolArray, FloatArray
 
 _MAX_REMEMBERED = 50_000
 """Records whose addresses and targets, some ninety bytes each, may stay in memory."""
@@ -82,6 +82,8 @@ class StoredRecords:
         # Requests that are carried out together look at the same cells again and again.
         self._looked_at: dict[tuple[int, int], tuple[Cell, ShardRecords]] = {}
         self._supports: dict[int, Support] = {}
+        # Whoever looks for records takes most of them out then.
+        self._last_match: tuple[frozenset[bytes], dict[Place, BoolArray]] | None = None
 
     @property
     def n_shards(self) -> int:
@@ -162,27 +164,32 @@ class StoredRecords:
 
     def found(self, addresses: Collection[bytes], shards: Iterable[int]) -> set[bytes]:
         """Those of these addresses that have records in these shards."""
-        sought = Sought.of(addresses)
-        found: set[bytes] = set()
-        for shard in set(shards):
-            for cell in self._of(shard):
-                rows = self._rows(cell)
-                found |= rows.keys(rows.matching(sought))
-        return found
+        matching = self._matching(addresses, shards)
+        return set[bytes]().union(*(self._rows(cell).keys(rows) for cell, rows in matching if rows.any()))
+
+    def _matching(self, addresses: Collection[bytes], shards: Iterable[int]) -> list[tuple[Cell, BoolArray]]:
+        """Which records of each cell of these shards are at these addresses."""
+        wanted, cells = frozenset(addresses), [cell for shard in sorted(set(shards)) for cell in self._of(shard)]
+        if self._last_match is None or self._last_match[0] != wanted:
+            self._last_match = wanted, {}
+        known, sought = self._last_match[1], None
+        for cell in cells:
+            if (cell.shard, cell.slice) not in known:
+                sought = sought or Sought.of(wanted)
+                known[cell.shard, cell.slice] = self._rows(cell).matching(sought)
+        return [(cell, known[cell.shard, cell.slice]) for cell in cells]
 
     def without(self, addresses: Collection[bytes], shards: Iterable[int]) -> tuple[Self, Removed]:
         """The records but for those at these addresses in these shards, and what that took out.
 
         The cells that had some become stale: `rewritten` gives their new parts.
         """
-        sought = Sought.of(addresses)
         changed: list[Cell] = []
         first: dict[int, int] = {}
         gone: set[bytes] = set()
-        for cell in [cell for shard in sorted(set(shards)) for cell in self._of(shard)]:
-            rows = self._rows(cell)
-            matching = rows.matching(sought)
+        for cell, matching in self._matching(addresses, shards):
             if matching.any():
+                rows = self._rows(cell)
                 gone |= rows.keys(matching)
                 rest = rows.without(matching)
                 changed.append(self._stale(cell, rest))
