@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from unlearnkit import joining
 from unlearnkit.aggregation import choose
 from unlearnkit.data import SliceFacts
-from unlearnkit.joining import FEW_ROWS, WORTH_IT
+from unlearnkit.joining import FEW_ROWS, WORTH_IT, Joint
 from unlearnkit.learner import Capabilities
 from unlearnkit.plan import Context, plan_shard
 from unlearnkit.serving import Constituent, Snapshot
@@ -27,8 +28,8 @@ class Able:
     capabilities = Capabilities("classification", probabilities=True)
     fingerprint = "able"
 
-    def __init__(self, *, joins=True):
-        self.joins, self.of, self.alone, self.together = joins, [], 0, 0
+    def __init__(self, *, joins=True, gives=list):
+        self.joins, self.gives, self.of, self.alone, self.together = joins, gives, [], 0, 0
 
     def predict(self, state, X):
         self.alone += 1
@@ -40,7 +41,7 @@ class Able:
 
     def _all(self, states, X):
         self.together += 1
-        return [np.tile(np.asarray(state, dtype=float), (X.shape[0], 1)) for state in states]
+        return self.gives([np.tile(np.asarray(state, dtype=float), (X.shape[0], 1)) for state in states])
 
 
 def step(*classes):
@@ -59,8 +60,9 @@ def asked(found, times=WORTH_IT, X=ONE_ROW):
     return [found.predict(X).tobytes() for _ in range(times)]
 
 
-def test_it_waits_until_it_pays():
-    learner = Able()
+@pytest.mark.parametrize("gives", [list, iter, np.array])
+def test_it_waits_until_it_pays(gives):
+    learner = Able(gives=gives)
     found = of_states(learner, WHOLE)
     before = asked(found, WORTH_IT - 1)
     assert (learner.of, learner.together) == ([], 0)
@@ -79,19 +81,45 @@ def test_many_rows_are_asked_of_each_and_count_for_nothing():
     assert learner.together == 1
 
 
-def test_constants_and_absent_classes_are_where_they_belong():
-    learner = Able()
+@pytest.mark.parametrize("rule", ["vote", lambda predictions, present: predictions.max(axis=0) * present.sum()])
+def test_other_aggregations(rule):
+    learner = Able(gives=np.array)
+    found = replace(of_states(learner, WHOLE), aggregation=choose(rule, Able.capabilities))
+    assert len(set(asked(found, WORTH_IT + 1))) == 1
+    assert learner.together == 2
+
+
+def test_one_that_abstains_is_not_counted():
+    learner = Able(gives=np.array)
+    whole = of_states(learner, WHOLE)
+    found = replace(whole, constituents=(None, *whole.constituents), joint=Joint())
+    assert asked(found, WORTH_IT + 1)[-1] == asked(whole, 1)[0]
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 2), (5,), (64, 3)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_the_mean_of_an_array_has_the_bits_of_that_of_its_items(shape, dtype):
+    rng, mean = np.random.default_rng(0), choose("mean", Able.capabilities)
+    for n in (1, 2, 9, 200):
+        given = (rng.normal(size=(n, *shape)) * 10.0 ** rng.integers(-9, 9, size=(n, *shape))).astype(dtype)
+        together, apart = mean.of_all(given), mean(iter(given))
+        assert (together.dtype, together.shape, together.tobytes()) == (apart.dtype, apart.shape, apart.tobytes())
+
+
+@pytest.mark.parametrize("gives", [list, np.array])
+def test_constants_and_absent_classes_are_where_they_belong(gives):
+    learner = Able(gives=gives)
     constituents = (
         Constituent(step(1), None, 1),
         None,
         Constituent(step(0, 2), [0.25, 0.75], None),
-        Constituent(step(0, 1, 2), [0.5, 0.25, 0.25], None),
+        Constituent(step(0, 2), [0.5, 0.5], None),
     )
     found = snapshot(learner, *constituents)
     (first,) = set(asked(found, WORTH_IT + 2))
     assert learner.together == 3
-    assert learner.of == [[[0.25, 0.75], [0.5, 0.25, 0.25]]]
-    assert np.frombuffer(first).tolist() == [0.25, (1 + 0.25) / 3, 1 / 3]
+    assert learner.of == [[[0.25, 0.75], [0.5, 0.5]]]
+    assert np.frombuffer(first).tolist() == [0.25, 1 / 3, 1.25 / 3]
 
 
 def test_nothing_but_constants_is_not_joined():

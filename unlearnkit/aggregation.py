@@ -43,6 +43,15 @@ class Aggregation:
             )
         return result
 
+    def of_all(self, predictions: FloatArray) -> FloatArray:
+        """The same of one array (S, n, ...) of them, none of which abstains."""
+        if self.rule != MEAN:
+            return self(predictions)
+        # One after the other, as in `_mean`: a sum would add up some of them apart where there is one number of each.
+        mean: FloatArray = np.add.accumulate(predictions, axis=0, dtype=np.float64)[-1]
+        mean /= len(predictions)
+        return mean
+
 
 def choose(aggregation: str | Aggregate, capabilities: Capabilities) -> Aggregation:
     """The aggregation for the option ``aggregation=``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -120,8 +120,12 @@ class Snapshot:
             return self._predict_prior(X.shape[0])
         # Asked before a learner may hold joblib to one thread.
         jobs = joblib.effective_n_jobs(n_jobs)
+        n = X.shape[0]
         with self._shared(X) as rows:
-            predictions = self._predictions(rows, X.shape[0], jobs)
+            together = self._in_one_piece() if n <= FEW_ROWS else None
+            if together is not None:
+                return self._of_all(together(rows), n)
+            predictions = self._predictions(rows, n, jobs)
             return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
 
     def _shared(self, X: Features) -> AbstractContextManager[Any]:
@@ -132,16 +136,9 @@ class Snapshot:
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
         """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
 
-        Which of the two it is changes no bit, nor does it if they are asked in one piece.
+        Which of the two it is changes no bit.
         """
         due = deque(c for c in self.constituents if c is not None)
-        together = self._in_one_piece() if n <= FEW_ROWS else None
-        if together is not None:
-            predicted = iter(together(rows))
-            yield from (
-                self._certain(c, n) if c.constant is not None else self._placed(next(predicted), c) for c in due
-            )
-            return
         began = time.monotonic()
         while due and (jobs == 1 or (n < MANY_ROWS and time.monotonic() - began < POOL_S)):
             yield self._predict_one(due.popleft(), rows, n)
@@ -151,8 +148,26 @@ class Snapshot:
                 yield from pool.map(lambda c: self._predict_one(c, rows, n), due)
 
     def _in_one_piece(self) -> PredictAll | None:
+        """What predicts from all constituents that are trained; None as long as each is to be asked for itself."""
         trained = [c.state for c in self.constituents if c is not None and c.constant is None]
         return self.joint.asked(self.learner, trained) if trained else None
+
+    def _of_all(self, predicted: Iterable[FloatArray], n: int) -> FloatArray:
+        """The aggregated prediction from those of the constituents that are trained, in order."""
+        if isinstance(predicted, np.ndarray) and all(map(self._is_plain, self.constituents)):
+            return self.aggregation.of_all(predicted)
+        found = iter(predicted)
+        return self.aggregation(
+            None if c is None else self._certain(c, n) if c.constant is not None else self._placed(next(found), c)
+            for c in self.constituents
+        )
+
+    def _is_plain(self, constituent: Constituent | None) -> bool:
+        """Whether a prediction of the constituent is one of the model as it is."""
+        if constituent is None or constituent.constant is not None:
+            return False
+        classes = constituent.step.classes
+        return classes is None or len(classes) == self.n_classes
 
     def _predict_prior(self, n: int) -> FloatArray:
         if self.prior is None:
