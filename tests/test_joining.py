@@ -172,7 +172,7 @@ def test_nobody_waits_for_a_thread_that_joins():
     assert (len(learner.of), learner.together) == (1, 2)
 
 
-def test_an_error_while_joining_is_told_once_and_each_is_asked_from_then_on(monkeypatch):
+def test_an_error_while_joining_is_told_once_and_each_is_asked_as_before(monkeypatch):
     monkeypatch.setattr(joining, "WORTH_IT", 1)
 
     class Unlucky(Able):
@@ -181,6 +181,6 @@ def test_an_error_while_joining_is_told_once_and_each_is_asked_from_then_on(monk
 
     learner = Unlucky()
     found = of_states(learner, WHOLE)
-    with pytest.raises(MemoryError):
-        found.predict(ONE_ROW)
-    assert len(set(asked(found, 2))) == 1
+    with pytest.warns(RuntimeWarning, match=r"could not be joined \(MemoryError"):
+        first = found.predict(ONE_ROW).tobytes()
+    assert asked(found, 2) == [first] * 2

@@ -142,6 +142,9 @@ class MemoryBlobs:
         data = self._data.get(name)
         if data is None or self._sound.get(name) is not data:
             self._sound[name] = data = checked(name, data)
+            if name not in self._data:
+                # Deleted meanwhile by another thread: nothing must keep the bytes.
+                self._sound.pop(name, None)
         return data
 
     def has(self, name: str) -> bool:

@@ -7,11 +7,11 @@ prediction costs. To put the constituents together takes as long as some tens of
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-from unlearnkit.learner import Joining, Learner, PredictAll
+from unlearnkit.learner import Joining, Learner, PredictAll, is_able
 
 # Rows of a prediction above which a call into a framework is no more than some percent of it.
 FEW_ROWS = 64
@@ -30,18 +30,25 @@ class Joint:
     def asked(self, learner: Learner[Any], states: Sequence[Any]) -> PredictAll | None:
         """What predicts from all of these states, the same at every call; None as long as each is to be asked."""
         # Whoever comes while another thread joins them does without.
-        if self._asked < WORTH_IT and can_join(type(learner)) and self._joining.acquire(blocking=False):
+        if self._asked < WORTH_IT and is_able(type(learner), Joining) and self._joining.acquire(blocking=False):
             try:
                 self._asked += 1
                 if self._asked == WORTH_IT:
-                    able: Any = learner
-                    self._predict = able.joined(states)
+                    self._predict = _joined(learner, states)
             finally:
                 self._joining.release()
         return self._predict
 
 
-@lru_cache(maxsize=64)
-def can_join(kind: Any) -> bool:
-    """Whether learners of a class have the ability. To look takes longer than a prediction of some."""
-    return issubclass(kind, Joining)
+def _joined(learner: Any, states: Sequence[Any]) -> PredictAll | None:
+    try:
+        found: PredictAll | None = learner.joined(states)
+    except Exception as error:  # noqa: BLE001
+        warnings.warn(
+            f"The constituents could not be joined ({type(error).__name__}: {error}), so each of them is asked for "
+            "itself as before. Predictions are the same, and those of few rows take longer than they might.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return found

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from math import floor
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -318,3 +319,9 @@ class Warm(Protocol[State_co]):
         Never executes code from the bytes; raises StateError on nonsense.
         """
         ...
+
+
+@lru_cache(maxsize=64)
+def is_able(kind: Any, ability: Any) -> bool:
+    """Whether learners of a class have an ability. To look takes longer than a prediction of some."""
+    return issubclass(kind, ability)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -67,9 +68,11 @@ def sealed_rows(name: str, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any,
     """Rows of this table with their seals."""
     # A request for many ids has as many rows: an encoder, or a hash from scratch, would take longer than most of them.
     begun = hashlib.sha256(f"[{_quoted(name)}".encode())
+    # Of all formats the seal of this table is the same: it says which format that is.
+    long = sys.maxsize if name == META else _LONG
     for row in rows:
         fields = [
-            (_quoted(f) if len(f) < _LONG else _digest(f))
+            (_quoted(f) if len(f) < long else _digest(f))
             if (kind := type(f)) is str
             else repr(f)
             if kind is int

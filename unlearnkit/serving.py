@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import joblib
@@ -20,7 +19,7 @@ from unlearnkit.build import Build
 from unlearnkit.config import Blueprint
 from unlearnkit.errors import DataError, NoConstituentError, StateError
 from unlearnkit.joining import FEW_ROWS, Joint
-from unlearnkit.learner import Learner, PredictAll, Sharing
+from unlearnkit.learner import Learner, PredictAll, Sharing, is_able
 from unlearnkit.ledger import Checkpoint
 from unlearnkit.plan import PlannedStep, standing
 from unlearnkit.records import Records
@@ -131,7 +130,7 @@ class Snapshot:
     def _shared(self, X: Features) -> AbstractContextManager[Any]:
         learner: Any = self.learner
         kind: Any = type(learner)
-        return learner.sharing(X) if _can_share(kind) else nullcontext(X)
+        return learner.sharing(X) if is_able(kind, Sharing) else nullcontext(X)
 
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
         """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
@@ -199,12 +198,6 @@ class Snapshot:
         full = np.zeros((predicted.shape[0], self.n_classes), dtype=predicted.dtype)
         full[:, list(classes)] = predicted
         return full
-
-
-@lru_cache(maxsize=64)
-def _can_share(kind: Any) -> bool:
-    """Whether learners of a class have the ability. To look takes longer than a prediction of some."""
-    return issubclass(kind, Sharing)
 
 
 def snapshot_of(

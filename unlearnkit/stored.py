@@ -170,9 +170,10 @@ class StoredRecords:
     def _matching(self, addresses: Collection[bytes], shards: Iterable[int]) -> list[tuple[Cell, BoolArray]]:
         """Which records of each cell of these shards are at these addresses."""
         wanted, cells = frozenset(addresses), [cell for shard in sorted(set(shards)) for cell in self._of(shard)]
-        if self._last_match is None or self._last_match[0] != wanted:
-            self._last_match = wanted, {}
-        known, sought = self._last_match[1], None
+        last = self._last_match
+        if last is None or last[0] != wanted:
+            self._last_match = last = wanted, {}
+        known, sought = last[1], None
         for cell in cells:
             if (cell.shard, cell.slice) not in known:
                 sought = sought or Sought.of(wanted)

@@ -95,7 +95,9 @@ def test_after_a_request_the_constituents_are_joined_anew():
     model = SISAClassifier(LGBMClassifier(**SMALL), n_shards=4, random_state=0).fit(X, TWO)
 
     def ask():
-        return {model.predict_proba(X[:1]).tobytes() for _ in range(joining.WORTH_IT + 2)}
+        found = {model.predict_proba(X[:1]).tobytes() for _ in range(joining.WORTH_IT + 2)}
+        assert model._ensemble._snapshot.joint._predict is not None
+        return found
 
     before = ask()
     model.forget(range(100))

@@ -251,6 +251,9 @@ def test_tensors_are_read_where_they_lie():
         found = tensors_in_place(data)
         assert found.keys() == some.keys()
         assert all(torch.equal(found[n], t) and found[n].dtype == t.dtype for n, t in some.items())
+        start = np.frombuffer(data, dtype=np.uint8).ctypes.data
+        inside = [start <= t.data_ptr() < start + len(data) for t in found.values() if t.numel()]
+        assert all(inside) == ("complex" not in some)
 
 
 def crafted(header, data=b""):
@@ -301,24 +304,70 @@ def test_a_state_that_somebody_keeps_is_not_trained_on(blobs, one_step):
 
 
 class Translating(Counted):
-    """Loads what an older version of it has called otherwise."""
+    """Writes into what it is given to load."""
 
-    def _load_from_state_dict(self, state, prefix, *rest):
-        self.loaded = True
-        super()._load_from_state_dict(state, prefix, *rest)
+    loaded = 0
+
+    def load_state_dict(self, state_dict, *options, **more):
+        type(self).loaded += 1
+        found = super().load_state_dict(state_dict, *options, **more)
+        for value in state_dict.values():
+            value.zero_()
+        return found
 
 
-def test_a_module_that_loads_in_its_own_way_does_so(blobs, drive):
-    X, y, classes = blobs
-    learner = TorchLearner(model(Translating))
-    assert reuse.Spare.of(Translating(5, 3), None).named is None
+class Copying(Counted):
+    """Gives copies of its weights."""
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for name in destination:
+            destination[name] = destination[name].clone()
+
+
+class Hooked(Counted):
+    """Has something done before its weights are asked for."""
+
+    def __init__(self, d, k):
+        super().__init__(d, k)
+        self.register_state_dict_pre_hook(halve)
+
+
+def halve(module, prefix, keep_vars):
+    pass
+
+
+class Lending(Counted):
+    """Gives weights that are not its own."""
+
+    def __init__(self, d, k):
+        super().__init__(d, k)
+        self.loose = [nn.Parameter(torch.zeros(1))]
+        self.register_state_dict_post_hook(lend)
+
+
+def lend(module, state, prefix, metadata):
+    state["loose"] = module.loose[0]
+
+
+def test_only_a_module_that_loads_like_any_other_is_copied_into():
     assert reuse.Spare.of(Counted(5, 3), None).named is not None
-    shared, _ = drive(learner, X, y, 3, classes=classes, scratch={})
-    assert (
-        shared
-        == drive(learner, X, y, 3, classes=classes)[0]
-        == drive(TorchLearner(model(Counted)), X, y, 3, classes=classes)[0]
-    )
+    for kind in (Translating, Copying, Hooked, Lending):
+        assert reuse.Spare.of(kind(5, 3), None).named is None
+
+
+@pytest.mark.parametrize("kind", [Translating, Copying, Hooked])
+def test_a_module_that_loads_in_its_own_way_does_so(kind, blobs, drive):
+    X, y, classes = blobs
+    learner = TorchLearner(model(kind))
+    before = Translating.loaded
+    shared, state = drive(learner, X, y, 3, classes=classes, scratch={})
+    plain = TorchLearner(model(Counted))
+    assert shared == drive(learner, X, y, 3, classes=classes)[0] == drive(plain, X, y, 3, classes=classes)[0]
+    assert (Translating.loaded > before) == (kind is Translating)
+    loaded = learner.load(shared[-1])
+    assert np.array_equal(learner.predict(loaded, X), plain.predict(plain.load(shared[-1]), X))
+    assert learner.save(loaded) == learner.save(state) == shared[-1]
 
 
 def test_memory_is_filled_after_training_as_before(blobs, one_step):

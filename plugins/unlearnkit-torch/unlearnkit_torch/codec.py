@@ -38,7 +38,8 @@ _DTYPES = {
 }
 _NAMED = {name: dtype for dtype, name in _DTYPES.items()}
 with warnings.catch_warnings():
-    # torch warns once of memory that must not be written to; who asks for it here only reads.
+    # torch warns once in a process of memory that must not be written to. Who asks for it here only reads: so that no
+    # prediction brings the warning up, it is spent here.
     warnings.simplefilter("ignore")
     torch.frombuffer(b"1", dtype=torch.uint8)
 _PLACES = {dtype: place for place, dtype in enumerate(_DTYPES)}

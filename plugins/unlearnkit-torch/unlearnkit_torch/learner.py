@@ -28,7 +28,7 @@ from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
 from unlearnkit_torch.rules import check
 from unlearnkit_torch.runtime import derive, global_randomness, is_predicting, pinned, predicting
-from unlearnkit_torch.weights import Layout, Weights, layout
+from unlearnkit_torch.weights import Layout, Weights, copied, layout
 
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
@@ -309,7 +309,8 @@ class TorchLearner:
     def _restored(self, sizes: construct.Sizes, birth: int, weights: Mapping[str, Any]) -> nn.Module:
         with pinned(), torch.inference_mode(mode=False), torch.enable_grad():
             module = construct.build_module(self.model, sizes, birth)
-            module.load_state_dict(weights)
+            # Copies: code of the user's own may be called with them.
+            module.load_state_dict(copied(weights))
             return module.eval()
 
 

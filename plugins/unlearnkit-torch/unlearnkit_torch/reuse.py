@@ -17,10 +17,19 @@ from weakref import ReferenceType, ref
 import torch
 from torch import Tensor, nn
 
-from unlearnkit_torch.weights import Weights
+from unlearnkit_torch.weights import Weights, copied
 
 _KEY = "unlearnkit_torch.module"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.Size, torch.dtype, torch.device)
+# Where a module may load and give its ``state_dict`` in a way of its own.
+_LOADING = (
+    *("load_state_dict", "_load_from_state_dict", "state_dict", "_save_to_state_dict"),
+    *("set_extra_state", "get_extra_state"),
+)
+_HOOKS = (
+    *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
+    *("_state_dict_pre_hooks", "_state_dict_hooks"),
+)
 _CONTAINERS = (dict, OrderedDict, list, set)
 
 
@@ -58,7 +67,7 @@ class Spare:
         """Load a ``state_dict`` into the module, as its ``load_state_dict`` does."""
         named = self.named
         if named is None or {n: t.shape for n, t in named.items()} != {n: t.shape for n, t in weights.items()}:
-            self.module.load_state_dict(weights)
+            self.module.load_state_dict(copied(weights))
             return
         # Without what it does around that, which takes longer than the copies of a small module.
         with torch.no_grad():
@@ -98,19 +107,14 @@ def _read_only(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _named(module: nn.Module) -> Mapping[str, Tensor] | None:
     """The tensors of the ``state_dict`` by name; None if to load it takes more than copies."""
     plain = all(
-        getattr(type(part), name).__module__.startswith("torch.nn.")
-        for part in module.modules()
-        for name in ("load_state_dict", "_load_from_state_dict", "state_dict", "set_extra_state", "get_extra_state")
+        getattr(type(part), name).__module__.startswith("torch.nn.") for part in module.modules() for name in _LOADING
     )
-    hooked = any(
-        vars(part).get(name)
-        for part in module.modules()
-        for name in ("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_state_dict_hooks")
-    )
+    hooked = any(vars(part).get(name) for part in module.modules() for name in _HOOKS)
     if hooked or not plain:
         return None
     found: Mapping[str, Any] = module.state_dict(keep_vars=True)
-    return dict(found) if all(isinstance(tensor, Tensor) for tensor in found.values()) else None
+    own = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    return dict(found) if {id(tensor) for tensor in found.values()} <= own else None
 
 
 @dataclass(frozen=True, slots=True)

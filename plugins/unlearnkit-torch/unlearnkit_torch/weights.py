@@ -44,7 +44,12 @@ class Weights:
         """Take copies of the tensors, before a module that they are lent by trains on."""
         tensors = self.tensors
         if tensors is not None:
-            self.tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+            self.tensors = copied(tensors)
+
+
+def copied(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``state_dict`` for whoever may write to it."""
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in tensors.items()}
 
 
 def layout(tensors: Mapping[str, Any]) -> Layout | None:

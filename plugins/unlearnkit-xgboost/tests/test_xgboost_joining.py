@@ -11,7 +11,9 @@ from scipy import sparse
 from xgboost import XGBClassifier, XGBRegressor
 
 from unlearnkit import joining, wrap
+from unlearnkit.errors import StateError
 from unlearnkit_xgboost import joint, ubjson
+from unlearnkit_xgboost.document import forest
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 5)).round(1)
@@ -105,3 +107,46 @@ def test_an_array_that_looks_like_the_number_of_a_tree(tail):
     state = replace(states[0], parts=parts)
     assert learner.load(parts).parts == state.parts
     assert learner.joined([state, *states[1:]]) is None
+
+
+def test_where_the_trees_belong_must_be_told():
+    """A name that looks like the key of the trees."""
+    learner, states = fitted(XGBClassifier(**SMALL), X, TWO, n_slices=1)
+    odd = []
+    for state in states:
+        document = ubjson.read(state.parts["model"])
+        document["learner"]["attributes"]["x"] = (ubjson.key_bytes("trees") + b"[#L").decode()
+        odd.append(learner.load(state.parts | {"model": ubjson.write(document)}))
+    assert learner.joined(odd) is None
+
+
+CHANGES = {
+    "a tree without a number": lambda trees: trees["trees"][1].pop("id"),
+    "a piece too many": lambda trees: trees.update(more=1),
+    "pieces in another order": lambda trees: trees.update(iteration_indptr=trees.pop("iteration_indptr")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_steps_that_xgboost_would_not_have_written_are_refused(change):
+    learner, states = fitted(XGBClassifier(**SMALL), X, TWO, n_slices=1)
+    trees = ubjson.read(states[0].parts["trees-00000"])
+    CHANGES[change](trees)
+    with pytest.raises(StateError):
+        learner.load(states[0].parts | {"trees-00000": ubjson.write(trees)})
+
+
+def test_trees_beside_those_of_the_steps_are_refused():
+    learner, states = fitted(XGBClassifier(**SMALL), X, TWO, n_slices=1)
+    document = ubjson.read(states[0].parts["model"])
+    forest(document)["trees"] = ubjson.read(states[0].parts["trees-00000"])["trees"]
+    with pytest.raises(StateError):
+        learner.load(states[0].parts | {"model": ubjson.write(document)})
+
+
+def test_sizes_are_told_in_one_way():
+    written = ubjson.write({"id": 1})
+    assert ubjson.read(written) == {"id": 1}
+    assert ubjson.key_bytes("id") in written
+    with pytest.raises(StateError):
+        ubjson.read(written.replace(ubjson.key_bytes("id"), b"U\x02id"))

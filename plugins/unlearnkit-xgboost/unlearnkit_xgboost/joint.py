@@ -45,7 +45,8 @@ def of(states: Sequence[Model]) -> Booster | None:
     found = [_trees(state) for state in states]
     if any(trees is None for trees in found):
         return None
-    return decoded(_assembled(shared, [trees for trees in found if trees is not None]), states[0].nthread)
+    assembled = _assembled(shared, [trees for trees in found if trees is not None])
+    return None if assembled is None else decoded(assembled, states[0].nthread)
 
 
 def _take_intercept(document: Any) -> str:
@@ -69,7 +70,7 @@ def _trees(state: Model) -> list[bytes] | None:
     for step in state.steps:
         _, found, rest = step.partition(_TREES)
         n, own = int.from_bytes(rest[:8], "big"), _NUMBERED.split(rest[8:-1])
-        # As many as there are trees: so each is the number of a tree, and none came about in an array of floats.
+        # As many as there are trees, each of which was seen to have one: so none came about in an array of floats.
         if not found or not n == rest.count(_ID) == len(own) - 1:
             return None
         pieces[-1] += own[0]
@@ -77,13 +78,17 @@ def _trees(state: Model) -> list[bytes] | None:
     return pieces
 
 
-def _assembled(shared: Any, trees: Sequence[list[bytes]]) -> bytes:
+def _assembled(shared: Any, trees: Sequence[list[bytes]]) -> bytes | None:
+    """The bytes of a model with these trees; None if it cannot be told where they belong."""
     counts = [len(pieces) - 1 for pieces in trees]
     where, n = forest(shared), sum(counts)
     where["tree_info"] = [target for target, count in enumerate(counts) for _ in range(count)]
     where["iteration_indptr"] = [0, n]
     where["gbtree_model_param"]["num_trees"] = str(n)
-    head, found, rest = ubjson.write(shared).rpartition(_TREES)
+    empty = ubjson.write(shared)
+    if empty.count(_TREES) != 1:
+        return None
+    head, found, rest = empty.partition(_TREES)
     out, number = [head, found, n.to_bytes(8, "big")], 0
     for first, *others in trees:
         out.append(first)

@@ -124,7 +124,11 @@ def _steps(parts: Mapping[str, bytes]) -> Iterable[bytes]:
 
 
 def _add_trees(shared: dict[str, Any], steps: Iterable[dict[str, Any]]) -> None:
+    if shared["trees"]:
+        raise ubjson.nonsense("trees where there should be none")
     for step in steps:
+        if list(step) != list(_PER_ROUND) or not all("id" in tree for tree in step["trees"]):
+            raise ubjson.nonsense("a step of other pieces")
         before = len(shared["trees"])
         shared["trees"] += [tree | {"id": before + i} for i, tree in enumerate(step["trees"])]
         shared["tree_info"] += step["tree_info"]

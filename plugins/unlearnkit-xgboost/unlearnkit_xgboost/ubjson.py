@@ -119,15 +119,11 @@ class _Reader:
         return code.unpack_from(self.data, self.at - code.size)[0]
 
     def length(self) -> int:
-        n: int
-        # XGBoost writes every size so: the way around saves a third of the time.
-        if self.data[self.at] == _LONG:
-            (n,) = _SIZE(self.data, self.at + 1)
-            self.at += 9
-        else:
-            n = self.number(self.marker())
-            if type(n) is not int:
-                raise nonsense("a size is no count")
+        # XGBoost writes every size so. In one way only: what a key looks like can then be searched for.
+        if self.data[self.at] != _LONG:
+            raise nonsense("a size of another kind")
+        n: int = _SIZE(self.data, self.at + 1)[0]
+        self.at += 9
         if n < 0:
             raise nonsense("a size is no count")
         return n
