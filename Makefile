@@ -86,4 +86,4 @@ $(VENV)/.test: $(VENV)/.runtime $(MORE_PROJECTS)
 
 $(VENV)/.lint: $(VENV)/.runtime $(MORE_PROJECTS)
 	$(PIP_INSTALL) -e '.[lint]' $(MORE_PLUGINS:%=-e plugins/unlearnkit-%)
-	@touch $@
+	@touch $@ $(VENV)/.test  # of which all is part of it

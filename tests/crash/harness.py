@@ -95,8 +95,11 @@ class Harness:
         kinds = {f"{phase}: {point.kind}" for phase in phases for point in self.points(phase, (0.0,))}
         return {"kinds": sorted(kinds), "findings": []}
 
-    def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None, about=""):
-        """Kill a child at the points of a phase whose call site matches `about`, and judge after each."""
+    def kill(self, phase, part=(0, 1), most=10**6, repeats=(0.0, 1.0), seconds=None, about="", until=None):
+        """Kill a child at the points of a phase whose call site matches `about`, and judge after each.
+
+        With `until`, no further than to the first finding that contains it.
+        """
         everything = [point for point in self.points(phase, repeats) if re.search(about, point.site)]
         chosen = tracing.spread(everything, most)[part[0] :: part[1]]
         report = Report(phase, self.failpoints, len(everything))
@@ -106,6 +109,8 @@ class Harness:
             outcome = self.live(phase, kill=point)
             again = PHASES[phase].new and i % 2 == 1
             report.add(outcome, self.judge(phase, outcome, refit=again), point)
+            if until is not None and any(until in finding for finding in report.findings):
+                break
         return report.as_dict()
 
     def kill_twice(self, phase, most=20, start=0.0, repeats=(0.0, 1.0), each=1, seconds=None):

@@ -92,7 +92,8 @@ def test_the_recovery_of_a_client_of_a_server_may_be_killed_too(crew, record_pro
 
 
 def test_a_broken_client_of_a_server_is_found_out(crew, postgres):
-    report = crew.ask(do="kill", broken="acknowledge before commit", most=8, server=str(postgres.folder))
+    told = {"most": 8, "until": "is lost"}
+    report = crew.ask(do="kill", broken="acknowledge before commit", server=str(postgres.folder), **told)
     assert any("is lost" in finding for finding in report["findings"]), report["findings"]
 
 
@@ -117,6 +118,7 @@ def test_a_broken_client_of_a_server_is_found_out(crew, postgres):
 @pytest.mark.parametrize("failpoints", [False, True])
 def test_a_store_that_is_broken_is_found_out(crew, broken, told, about, failpoints):
     few = 12 if about else 30
-    report = crew.ask(do="kill", broken=broken, most=60 if WHOLE else few, failpoints=failpoints, about=about)
+    many = {"most": 60 if WHOLE else few, "until": told}
+    report = crew.ask(do="kill", broken=broken, failpoints=failpoints, about=about, **many)
     assert report["tried"] > 0
     assert any(told in finding for finding in report["findings"]), report["findings"]
