@@ -15,7 +15,8 @@ BENCHMARKS := isolation.py "isolation.py --store" paper.py overhead.py predict.p
     accuracy.py bands.py planner.py
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
 MORE_PROJECTS := $(MORE_PLUGINS:%=plugins/unlearnkit-%/pyproject.toml)
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Modules are compiled when they are first imported: most never are, and all of them take more than a minute.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 # Tests on real data run where it lies beside the checkout, and are skipped elsewhere.
 ifneq ($(wildcard ../shared/data/.),)
