@@ -21,6 +21,7 @@ from unlearnkit.hashing import chain, chain_framed, framed
 from unlearnkit.learner import Step
 
 FORMAT = 2
+_STEP = framed("step")
 NO_BASE = "no base"
 
 
@@ -296,9 +297,6 @@ def root(context: Context, shard: int) -> str:
     return chain(
         "root", FORMAT, context.fingerprint, context.seed, context.n_slices, shard, context.schema_digest, context.base
     )
-
-
-_STEP = framed("step")
 
 
 def step_seed(seed: int, shard: int, r: int) -> int:

@@ -21,6 +21,7 @@ _HEADER = re.compile(
     rb"(average_output\n)?"
     rb"feature_names=(?P<names>[^\n]+)\n(monotone_constraints=-?[01]( -?[01])*\n)?"
 )
+# The header of one output whose scores are predictions as they are, or by the logistic function.
 _SINGLE = re.compile(
     rb"(?P<version>tree\nversion=v\d\n)num_class=1\nnum_tree_per_iteration=1\n"
     rb"(?P<shape>label_index=0\nmax_feature_idx=\d+\n)"
