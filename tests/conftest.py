@@ -145,15 +145,27 @@ def remember(install: Any) -> type[Remember]:
     return Remember
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Any:
-    """A PostgreSQL server, one for each worker; the test is skipped where there can be none."""
-    home = Path(__file__).with_name("postgres_server.py")
-    spec = importlib.util.spec_from_file_location("postgres_server", home)
+def beside(name: str) -> Any:
+    """A module of this folder that is no test module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder with the programs ``unlearnkit`` and ``python``, which have imported what most need: see `forks`."""
+    with beside("forks").stand_ins(tmp_path_factory.mktemp("programs")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Any:
+    """A PostgreSQL server, one for each worker; the test is skipped where there can be none."""
+    module = beside("postgres_server")
     if why := module.lacking():
         pytest.skip(why)
     with module.running() as server:

@@ -372,12 +372,10 @@ def test_an_adapter_that_is_not_here_is_named(path, data):
 
 HEAVY = ("sklearn", "pandas", "pyarrow", "joblib", "lightgbm", "xgboost", "torch", "skorch", "unlearnkit_sklearn")
 RECORD = """
-import sys, time, json
-began = time.perf_counter(), time.process_time()
+import sys, json
 from unlearnkit.store import Store
 sequences = Store.at(sys.argv[1]).submit([[int(i)] for i in sys.argv[2:]])
-took = min(time.perf_counter() - began[0], time.process_time() - began[1])
-print(json.dumps([sequences, took, sorted(sys.modules)]))
+print(json.dumps([sequences, sorted(sys.modules)]))
 """
 ISOLATE = """
 import sys, json
@@ -399,22 +397,17 @@ def heavy(modules):
     return {name for name in HEAVY if name in modules}
 
 
-def test_recording_a_request_imports_no_framework_and_takes_no_second(path, data):
+def test_recording_a_request_imports_no_framework(path, data):
     fitted(path, lightgbm(), data)
-    times = []
-    for i in range(3):
-        (sequences, took, modules), told = run(RECORD, path, 1000 + i, options=("-X", "importtime"))
-        assert sequences == [i + 1]
-        assert heavy(modules) == set()
-        times.append(took)
-        # Nor was anything imported and thrown away.
-        imported = {line.split("|")[-1].strip() for line in told.splitlines() if line.startswith("import time:")}
-        assert "unlearnkit.store" in imported
-        assert heavy(imported) == set()
-    # The quickest of three: other work on the machine only ever adds.
-    assert min(times) < 1
+    (sequences, modules), told = run(RECORD, path, 1000, 1001, options=("-X", "importtime"))
+    assert sequences == [1, 2]
+    assert heavy(modules) == set()
+    # Nor was anything imported and thrown away.
+    imported = {line.split("|")[-1].strip() for line in told.splitlines() if line.startswith("import time:")}
+    assert "unlearnkit.store" in imported
+    assert heavy(imported) == set()
     (purged, modules), _ = run(ISOLATE, path)
-    assert purged == [1, 2, 3]
+    assert purged == [1, 2]
     assert heavy(modules) <= {"joblib"}
     assert load(path).repair()
 

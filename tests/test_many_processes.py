@@ -46,17 +46,28 @@ def rows(n=N, seed=0):
     return rng.normal(size=(n, 3)), rng.integers(0, 3, n), rng.integers(0, IDS, n)
 
 
-@contextmanager
-def running(code, *arguments, cwd=None, env=None):
-    """A Python process that runs this code."""
-    shrunken = "ignore:Shrunken"
-    command = [sys.executable, "-W", "error", "-W", shrunken, "-c", textwrap.dedent(code), *map(str, arguments)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, cwd=cwd, env=env, **pipes) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+WARNINGS = """
+    import warnings
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", "Shrunken")
+"""
+
+
+@pytest.fixture(scope="session")
+def running(programs):
+    """A context in which a Python process runs some code."""
+
+    @contextmanager
+    def run(code, *arguments):
+        command = [programs / "python", "-c", textwrap.dedent(WARNINGS + code), *map(str, arguments)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, text=True, **pipes) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return run
 
 
 def result(process, timeout=PATIENCE_S):
@@ -134,7 +145,7 @@ READ = """
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_many_submit_while_others_repair_and_read(tmp_path, kind, request):
+def test_many_submit_while_others_repair_and_read(tmp_path, kind, request, running):
     X, y, ids = rows()
     stop = tmp_path / "stop"
     database = request.getfixturevalue("database") if kind == "postgres" else str(tmp_path / "ledger.sqlite")
@@ -234,7 +245,7 @@ def waiting(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("elsewhere", ["same shard", "other shard", "both"])
-def test_a_repair_in_flight_brings_nothing_back(tmp_path, waiting, monkeypatch, elsewhere):
+def test_a_repair_in_flight_brings_nothing_back(tmp_path, waiting, monkeypatch, elsewhere, running):
     X, y, _ = rows(90)
     ids = np.arange(1000, 1090)
     path = tmp_path / "a.sisa"
@@ -267,7 +278,7 @@ def test_a_repair_in_flight_brings_nothing_back(tmp_path, waiting, monkeypatch, 
     assert check_chain(clf) == [("purged", 1), ("purged", 2), ("repaired", 1), ("repaired", 2)]
 
 
-def test_rows_of_weight_zero_are_forgotten_while_a_repair_is_in_flight(tmp_path, waiting, monkeypatch):
+def test_rows_of_weight_zero_are_forgotten_while_a_repair_is_in_flight(tmp_path, waiting, monkeypatch, running):
     X, y, _ = rows(90)
     ids = np.arange(1000, 1090)
     weight = (ids % 5 > 0).astype(float)
@@ -294,7 +305,7 @@ def test_rows_of_weight_zero_are_forgotten_while_a_repair_is_in_flight(tmp_path,
     assert clf.model_digest_ == twin.model_digest_
 
 
-def test_two_repairs_do_not_train_the_same_steps(tmp_path, waiting, monkeypatch):
+def test_two_repairs_do_not_train_the_same_steps(tmp_path, waiting, monkeypatch, running):
     X, y, _ = rows(60)
     ids = np.arange(1000, 1060)
     path = tmp_path / "a.sisa"
@@ -327,7 +338,7 @@ FORGET = """
 """
 
 
-def test_a_reader_stops_serving_what_another_process_has_forgotten(tmp_path):
+def test_a_reader_stops_serving_what_another_process_has_forgotten(tmp_path, running):
     X, y, ids = rows(120)
     path = tmp_path / "a.sisa"
     options = {"n_shards": 3, "n_slices": 2, "random_state": 0, "when_isolated": "prior"}
@@ -357,7 +368,7 @@ HOLD = """
 """
 
 
-def test_a_process_that_dies_holds_nothing(tmp_path):
+def test_a_process_that_dies_holds_nothing(tmp_path, running):
     X, y, ids = rows(120)
     path = tmp_path / "a.sisa"
     clf = SISAClassifier(GaussianNB(), n_shards=3, n_slices=2, random_state=0, store=path).fit(X, y, ids=ids)

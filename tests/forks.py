@@ -1,0 +1,149 @@
+"""Programs that need not import first what most of them import: forks of one process that has.
+
+Importing scikit-learn and LightGBM takes seconds of a processor, and a page of commands starts thirty processes.
+What a real start does (`test_cli_process`) and what differs between processes, such as the hashes of strings, is not
+for these.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+
+READY = b"ready"
+# What commands and models import late. What is not installed is left out.
+FRAMEWORKS = ("sklearn.ensemble", "sklearn.naive_bayes", "sklearn.tree", "pandas", "lightgbm")
+PACKAGES = ("unlearnkit", "unlearnkit_sklearn", "unlearnkit_lightgbm")
+LATE = ("cryptography.hazmat.primitives.asymmetric.ed25519", "cryptography.hazmat.primitives.serialization")
+LATE += ("filelock", "jinja2", "pydantic", "sqlalchemy.dialects.sqlite", "typer._adapters")
+# Waits for the fork, and is a process for those who want to know of one: to be waited for, and to be killed.
+STAND_IN = """#!{python} -SE
+import json, os, socket, sys
+if {python_too} and sys.argv[1:2] not in (["-c"], ["-"]):
+    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+call = json.dumps([{program!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+socket.send_fds(server, [len(call).to_bytes(8, "big")], [0, 1, 2])
+server.sendall(call)
+code = server.recv(1)
+server.recv(1)
+sys.exit(code[0] if code else 70)
+"""
+
+
+@contextmanager
+def stand_ins(folder: Path) -> Iterator[Path]:
+    """A folder with the programs ``unlearnkit`` and ``python``, whose processes are forks.
+
+    Of ``python`` it is ``-c`` and ``-``; anything else starts the real one.
+    """
+    address = str(folder / "forks")
+    for program in ("unlearnkit", "python"):
+        script = folder / program
+        told = {"address": address, "program": program, "python_too": program == "python"}
+        script.write_text(STAND_IN.format(python=sys.executable, **told), encoding="utf-8")
+        script.chmod(0o700)
+    command = [sys.executable, __file__, address]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline().strip() == READY, "The process to fork from did not start."
+            yield folder
+        finally:
+            server.kill()
+
+
+def prepare() -> None:
+    """Import what the forks would."""
+    own = [module.name for name in PACKAGES for module in _modules(name)]
+    for name in (*own, *FRAMEWORKS, *LATE):
+        with suppress(ImportError):
+            import_module(name)
+    # A collection in a fork would copy all pages with objects.
+    gc.collect()
+    gc.freeze()
+
+
+def _modules(package: str) -> Iterator[pkgutil.ModuleInfo]:
+    with suppress(ImportError):
+        yield from pkgutil.walk_packages(import_module(package).__path__, f"{package}.")
+
+
+def serve(address: str) -> None:
+    """Fork for each call. Returns in the forks, where the call is `run`."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen(64)
+        os.write(1, READY + b"\n")
+        while True:
+            caller, _ = server.accept()
+            if os.fork() == 0:
+                break
+            caller.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    run(caller)
+
+
+def run(caller: socket.socket) -> None:
+    """Do what was called for, with the streams, folder and environment of who called, and live no longer."""
+    size, streams, _, _ = socket.recv_fds(caller, 8, 3)
+    call = bytearray()
+    while len(call) < int.from_bytes(size, "big"):
+        call += caller.recv(1 << 20)
+    program, arguments, folder, environment = json.loads(call)
+    for fd, stream in enumerate(streams):
+        os.dup2(stream, fd)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    threading.Thread(target=_die_with, args=(caller,), daemon=True).start()
+    code = 1
+    try:
+        _do(program, arguments)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
+    except BaseException:  # noqa: BLE001
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    caller.sendall(bytes([code]))
+    sys.exit(code)
+
+
+def _do(program: str, arguments: list[str]) -> None:
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    if program == "unlearnkit":
+        sys.argv = [program, *arguments]
+        import_module("unlearnkit.cli").main()
+        return
+    code = arguments.pop(1) if arguments[0] == "-c" else sys.stdin.read()
+    sys.argv = arguments
+    sys.path.insert(0, "")
+    exec(compile(code, "<string>", "exec"), vars(main))
+
+
+def _die_with(caller: socket.socket) -> None:
+    if not caller.recv(1):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    prepare()
+    serve(sys.argv[1])
