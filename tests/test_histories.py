@@ -442,8 +442,7 @@ class Life(RuleBasedStateMachine):
     def _replayed(self, start: int) -> Any:
         """A fresh model with the events from `start` on; all before it is one fit."""
         twin = self.model.pinned()
-        # Some in a store too: it is the same model, and takes longer.
-        if self.path is not None and len(self.events) % 4 == 0:
+        if self.path is not None:
             twin.set_params(store=Path(tempfile.mkdtemp(dir=self.folder)) / "b.sisa")
         table, events = self.table, self.events
         before = [i for kind, rows in events[: start + 1] for i in rows if not table.forgotten[i]]
