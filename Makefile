@@ -5,7 +5,7 @@
 #   make PYTHON=python3.12 demo        another interpreter, for a new .venv
 
 PYTHON ?= python3
-JOBS ?= 2
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := sklearn lightgbm xgboost torch
@@ -22,6 +22,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 ifneq ($(wildcard ../shared/data/.),)
 export UNLEARNKIT_DATA ?= $(abspath ../shared/data)
 endif
+
+# Several processes test at once: threads of their own would be in each other's way.
+test test-crash: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-crash lint bench docs clean

@@ -30,8 +30,8 @@ QUICK = {
 }
 # Their one-armed run is quick, and they have nothing to be excused for.
 SPOTLESS = {
-    "classifiers": ["LogisticRegression", "XGBoost", "KNeighbors", "LinearSVC", "skorch"],
-    "regressors": ["LightGBM", "Gamma", "target scaled, Ridge"],
+    "classifiers": ["LogisticRegression", "XGBoost", "skorch"],
+    "regressors": ["Gamma", "target scaled, Ridge"],
 }
 # What docs/scikit-learn.md explains.
 EXPLAINED = {("regressors", "HistGradientBoosting"): {"check_estimators_pickle"}}

@@ -10,6 +10,8 @@ import os
 import pytest
 
 WHOLE = os.environ.get("UNLEARNKIT_CRASH") == "whole"
+# One harness for the few: getting it ready takes longer than most of them.
+pytestmark = [] if WHOLE else [pytest.mark.xdist_group("crash")]
 PHASES = ("fit", "submit", "isolate", "purge", "repair", "forget", "drop", "readmit", "expire", "save")
 PHASES += ("arrive", "rectify", "consolidate", "refresh")
 # `save` makes a folder of its own, with a file for its ledger.
