@@ -8,7 +8,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
@@ -224,17 +229,29 @@ def test_what_cannot_be_stored_safely_says_so():
 
 
 @pytest.mark.parametrize("weight", [1, 2**40, 0.37])
-@pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor])
-def test_trees_come_back_with_every_number(kind, weight, flowers):
+@pytest.mark.parametrize("shape", [{}, {"max_depth": 2}, {"max_leaf_nodes": 9}, {"min_samples_leaf": 100}])
+@pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier])
+def test_trees_come_back_with_every_number(kind, weight, shape, flowers):
     X, y = flowers
-    forest = kind(5, random_state=0).fit(X, y, sample_weight=np.full(len(y), weight))
+    forest = kind(5, random_state=0, **shape).fit(X, y, sample_weight=np.full(len(y), weight))
     dump, load = Storage(forest).dump, Storage(forest).load
     again = trees.unpack_trees(trees.pack_trees(forest.estimators_, dump), load)
     for one, other in zip(forest.estimators_, again, strict=True):
         before, after = (tree.tree_.__getstate__() for tree in (one, other))
         for name in before["nodes"].dtype.names:
-            np.testing.assert_array_equal(before["nodes"][name], after["nodes"][name])
-        np.testing.assert_array_equal(before["values"], after["values"])
+            assert before["nodes"][name].tobytes() == after["nodes"][name].tobytes()
+        assert before["values"].tobytes() == after["values"].tobytes()
+
+
+@pytest.mark.parametrize("name", ["left_child", "right_child", "threshold", "impurity", "n_node_samples", "feature"])
+def test_a_column_of_another_length_is_refused(name, flowers):
+    forest = RandomForestClassifier(5, random_state=0).fit(*flowers)
+    storage = Storage(forest)
+    data = trees.pack_trees(forest.estimators_, storage.dump)
+    column = np.load(io.BytesIO(archives.unpack(data)[f"{name}.npy"]))
+    for other in (column[:-1], column[:0], np.append(column, column), column[:, None]):
+        with pytest.raises(StateError):
+            trees.unpack_trees(tampered(data, f"{name}.npy", npy(other)), storage.load)
 
 
 def test_forest_parts_are_added_and_small(flowers, sisa):

@@ -22,17 +22,17 @@ NPY_HEADER = 4096
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError)
 
 
-def pack(members: Mapping[str, bytes]) -> bytes:
-    """The members, in their order, as a zip archive without times.
+def pack(members: Mapping[str, bytes], plain: frozenset[str] = frozenset()) -> bytes:
+    """The members, in their order and all but the `plain` ones compressed, as a zip archive without times.
 
     Examples
     --------
     >>> pack({"a": b"1"}) == pack({"a": b"1"})
     True
     """
-    data, dense = _pack(members, frozenset())
+    data, dense = _pack(members, plain)
     # Rare: most arrays of a model are nothing but zeros only where they are small.
-    return _pack(members, dense)[0] if dense else data
+    return _pack(members, plain | dense)[0] if dense else data
 
 
 def _pack(members: Mapping[str, bytes], plain: frozenset[str]) -> tuple[bytes, frozenset[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,13 @@ from unlearnkit.parts import pack_array, pack_json, unpack_array, unpack_json
 from unlearnkit.typing import AnyArray
 from unlearnkit_sklearn import archives
 
-LEAF = -1
+LEAF, NO_FEATURE = -1, -2
+SIDES = ("left_child", "right_child")
+# What scikit-learn writes into leaves: they have nothing to compare and, in fully grown trees, nothing to part.
+AT_LEAVES = {"left_child": LEAF, "right_child": LEAF, "threshold": -2.0, "impurity": 0.0, "missing_go_to_left": 0}
+# To compress the one would take most of the time for a tenth of the size; the other may be nothing but ones, which an
+# archive has to hold plain anyway.
+PLAIN = frozenset({"threshold.npy", "left_child.npy"})
 INTEGERS = (np.int8, np.int16, np.int32)
 # What one tree of a forest has of its own, next to the nodes; the rest is the same in all of them.
 OWN = ("random_state", "tree_")
@@ -37,12 +43,35 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
         "seeds": [_plain_seed(estimator.random_state) for estimator in estimators],
         "shape": [int(n_features), [int(n) for n in n_classes], int(n_outputs)],
     }
-    columns = {f"{name}.npy": pack_array(_narrow(name, nodes[name])) for name in nodes.dtype.names or ()}
     counts = np.asarray([len(state["nodes"]) for state in states], dtype=np.int64)
+    columns = {f"{name}.npy": pack_array(column) for name, column in _columns(nodes, counts)}
     values = _shares(np.concatenate([state["values"] for state in states]), nodes["weighted_n_node_samples"])
     common = dump(_common(estimators[0]))
     arrays = {"counts.npy": pack_array(counts), "values.npy": pack_array(values)}
-    return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns)
+    return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns, PLAIN)
+
+
+def _columns(nodes: AnyArray, counts: AnyArray) -> Iterator[tuple[str, AnyArray]]:
+    """The nodes column by column: children by their distance, and of leaves only what all leaves have not."""
+    inner = nodes["feature"] != NO_FEATURE
+    for name in nodes.dtype.names or ():
+        column = nodes[name]
+        if name in SIDES:
+            column = np.where(column == LEAF, LEAF, column - _places(counts))
+        if name in AT_LEAVES and _are_all(column[~inner], AT_LEAVES[name]):
+            column = column[inner]
+        yield name, _narrow(name, column)
+
+
+def _places(counts: AnyArray) -> AnyArray:
+    """Of each node its place in its tree."""
+    places: AnyArray = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
+
+
+def _are_all(column: AnyArray, constant: float) -> bool:
+    # By their bytes: two zeros may differ in their sign.
+    return column.tobytes() == np.full_like(column, constant).tobytes()
 
 
 def _narrow(name: str, column: AnyArray) -> AnyArray:
@@ -55,11 +84,14 @@ def _shares(values: AnyArray, weights: AnyArray) -> AnyArray:
     """The values as counts, where they are counts divided by the weights of the nodes, to the last bit."""
     with np.errstate(all="ignore"):
         counts = np.rint(values * weights[:, None, None])
-        return _integers(counts) if np.array_equal(counts / weights[:, None, None], values) else values
+        alike = np.array_equal(counts / weights[:, None, None], values)
+    narrow = _integers(counts)
+    # Counts beyond all kinds of integers would be read as shares.
+    return narrow if alike and narrow.dtype.kind == "i" else values
 
 
 def _integers(column: AnyArray) -> AnyArray:
-    low, high = column.min(), column.max()
+    low, high = column.min(initial=0), column.max(initial=0)
     kinds = [kind for kind in INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max]
     return column.astype(kinds[0]) if kinds else column
 
@@ -105,10 +137,10 @@ def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
 
     counts = arrays["counts.npy"]
     n_features, n_classes, n_outputs = meta["shape"]
-    nodes = _nodes(arrays)
-    values = _values(arrays["values.npy"], nodes)
-    if counts.sum() != len(nodes):
+    if counts.sum() != len(arrays["feature.npy"]):
         raise archives.broken("holds trees whose sizes do not add up")
+    nodes = _nodes(arrays, _places(counts))
+    values = _values(arrays["values.npy"], nodes)
     check_nodes(nodes, counts, n_features)
     if not isinstance(common, BaseDecisionTree) or len(values) != len(nodes):
         raise archives.broken("holds trees of another kind or without values")
@@ -118,15 +150,20 @@ def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
     return [_estimator(common, seed, _tree(shape, depth, nodes[a:b], values[a:b])) for a, b, depth, seed in rows]
 
 
-def _nodes(arrays: Mapping[str, AnyArray]) -> AnyArray:
+def _nodes(arrays: Mapping[str, AnyArray], places: AnyArray) -> AnyArray:
     from sklearn.tree._tree import NODE_DTYPE
 
-    columns = {name: arrays[f"{name}.npy"] for name in NODE_DTYPE.names}
-    nodes = np.zeros(len(columns["left_child"]), dtype=NODE_DTYPE)
-    for name, column in columns.items():
-        if column.shape != nodes.shape:
+    inner = arrays["feature.npy"] != NO_FEATURE
+    nodes = np.zeros(len(inner), dtype=NODE_DTYPE)
+    for name in NODE_DTYPE.names:
+        column, there = arrays[f"{name}.npy"], slice(None)
+        if name in AT_LEAVES and len(column) < len(nodes):
+            nodes[name], there = AT_LEAVES[name], inner
+        if column.shape != nodes[name][there].shape:
             raise archives.broken(f"holds trees with a column {name} of another length")
-        nodes[name] = column
+        nodes[name][there] = column
+    for side in SIDES:
+        nodes[side] += np.where(nodes[side] == LEAF, 0, places)
     return nodes
 
 
@@ -165,10 +202,10 @@ def check_nodes(nodes: AnyArray, counts: AnyArray, n_features: int) -> None:
     """
     if len(counts) == 0 or counts.min() < 1:
         raise archives.broken("holds a tree without nodes")
-    place = np.arange(len(nodes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = _places(counts)
     inner = nodes["left_child"] != LEAF
     size = np.repeat(counts, counts)
-    for side in ("left_child", "right_child"):
+    for side in SIDES:
         child = nodes[side]
         if ((child <= place) | (child >= size))[inner].any():
             raise archives.broken(f"holds a tree with a {side} outside it")
