@@ -156,9 +156,9 @@ def beside(name: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def programs() -> Any:
     """A folder with the programs ``unlearnkit`` and ``python``, which have imported what most need: see `forks`."""
-    with beside("forks").stand_ins(tmp_path_factory.mktemp("programs")) as folder:
+    with beside("forks").stand_ins() as folder:
         yield folder
 
 

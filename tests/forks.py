@@ -15,12 +15,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 
 READY = b"ready"
 # What commands and models import late. What is not installed is left out.
@@ -29,7 +31,7 @@ PACKAGES = ("unlearnkit", "unlearnkit_sklearn", "unlearnkit_lightgbm")
 LATE = ("cryptography.hazmat.primitives.asymmetric.ed25519", "cryptography.hazmat.primitives.serialization")
 LATE += ("filelock", "jinja2", "pydantic", "sqlalchemy.dialects.sqlite", "typer._adapters")
 # Waits for the fork, and is a process for those who want to know of one: to be waited for, and to be killed.
-STAND_IN = """#!{python} -SE
+STAND_IN = """
 import json, os, socket, sys
 if {python_too} and sys.argv[1:2] not in (["-c"], ["-"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
@@ -45,25 +47,33 @@ sys.exit(code[0] if code else 70)
 
 
 @contextmanager
-def stand_ins(folder: Path) -> Iterator[Path]:
+def stand_ins() -> Iterator[Path]:
     """A folder with the programs ``unlearnkit`` and ``python``, whose processes are forks.
 
     Of ``python`` it is ``-c`` and ``-``; anything else starts the real one.
     """
-    address = str(folder / "forks")
-    for program in ("unlearnkit", "python"):
-        script = folder / program
-        told = {"address": address, "program": program, "python_too": program == "python"}
-        script.write_text(STAND_IN.format(python=sys.executable, **told), encoding="utf-8")
-        script.chmod(0o700)
-    command = [sys.executable, __file__, address]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline().strip() == READY, "The process to fork from did not start."
-            yield folder
-        finally:
-            server.kill()
+    # Of its own: the address of a socket may have no more than a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="forks-") as name:
+        folder, address = Path(name), f"{name}/forks"
+        for program in ("unlearnkit", "python"):
+            _write(folder / program, address)
+        command = [sys.executable, __file__, address]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+            try:
+                assert server.stdout is not None
+                assert server.stdout.readline().strip() == READY, "The process to fork from did not start."
+                yield folder
+            finally:
+                server.kill()
+
+
+def _write(program: Path, address: str) -> None:
+    told = {"address": address, "program": program.name, "python_too": program.name == "python"}
+    code = program.with_suffix(".py")
+    code.write_text(STAND_IN.format(python=sys.executable, **told), encoding="utf-8")
+    # The shell becomes the process that is waited for.
+    program.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -SE {quote(str(code))} "$@"\n', encoding="utf-8")
+    program.chmod(0o700)
 
 
 def prepare() -> None:
@@ -103,7 +113,9 @@ def run(caller: socket.socket) -> None:
     size, streams, _, _ = socket.recv_fds(caller, 8, 3)
     call = bytearray()
     while len(call) < int.from_bytes(size, "big"):
-        call += caller.recv(1 << 20)
+        if not (more := caller.recv(1 << 20)):
+            sys.exit(70)
+        call += more
     program, arguments, folder, environment = json.loads(call)
     for fd, stream in enumerate(streams):
         os.dup2(stream, fd)
