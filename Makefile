@@ -27,11 +27,12 @@ endif
 test test-crash: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-crash lint bench docs clean
+.PHONY: help demo test test-whole test-crash lint bench docs clean
 
 help:
 	@echo "make demo        forgetting shown on real data, in all four frameworks"
 	@echo "make test        the tests"
+	@echo "make test-whole  the tests with far more random data, histories, kills and models: hours"
 	@echo "make test-crash  a store whose process is killed, or whose disk fails, at every durable operation"
 	@echo "make lint        style, types, and who imports whom"
 	@echo "make bench       the benchmarks"
@@ -43,6 +44,12 @@ demo: $(VENV)/.runtime
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+
+test-whole: export UNLEARNKIT_CRASH := whole
+test-whole: export UNLEARNKIT_CONFORMANCE := whole
+test-whole: export UNLEARNKIT_TRIES := 200
+test-whole: export UNLEARNKIT_HISTORIES := 2000
+test-whole: test
 
 # Some of it is in the tests too. It says how many different points it tried.
 test-crash: $(VENV)/.test

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
+from select import select
 from shlex import quote
 
 READY = b"ready"
@@ -41,7 +42,6 @@ call = json.dumps([{program!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).en
 socket.send_fds(server, [len(call).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(call)
 code = server.recv(1)
-server.recv(1)
 sys.exit(code[0] if code else 70)
 """
 
@@ -58,7 +58,7 @@ def stand_ins() -> Iterator[Path]:
         for program in ("unlearnkit", "python"):
             _write(folder / program, address)
         command = [sys.executable, __file__, address]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
             try:
                 assert server.stdout is not None
                 assert server.stdout.readline().strip() == READY, "The process to fork from did not start."
@@ -78,6 +78,8 @@ def _write(program: Path, address: str) -> None:
 
 def prepare() -> None:
     """Import what the forks would."""
+    # The folder of this file, where no program would look.
+    del sys.path[0]
     own = [module.name for name in PACKAGES for module in _modules(name)]
     for name in (*own, *FRAMEWORKS, *LATE):
         with suppress(ImportError):
@@ -93,52 +95,59 @@ def _modules(package: str) -> Iterator[pkgutil.ModuleInfo]:
 
 
 def serve(address: str) -> None:
-    """Fork for each call. Returns in the forks, where the call is `run`."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    """Fork for each call, for as long as somebody holds the other end of the standard input.
+
+    Returns in the forks, with nothing left to do.
+    """
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen(64)
         os.write(1, READY + b"\n")
-        while True:
+        while server in select([server, 0], [], [])[0]:
             caller, _ = server.accept()
+            # Twice, so that one process is left that knows how the other ended.
             if os.fork() == 0:
-                break
+                return answer(caller)
             caller.close()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    run(caller)
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+    return None
 
 
-def run(caller: socket.socket) -> None:
-    """Do what was called for, with the streams, folder and environment of who called, and live no longer."""
+def answer(caller: socket.socket) -> None:
+    """Let a fork do what was called for, tell the caller how it ended, and end it if the caller does."""
     size, streams, _, _ = socket.recv_fds(caller, 8, 3)
     call = bytearray()
     while len(call) < int.from_bytes(size, "big"):
         if not (more := caller.recv(1 << 20)):
-            sys.exit(70)
+            os._exit(1)
         call += more
-    program, arguments, folder, environment = json.loads(call)
+    fork = os.fork()
+    if fork == 0:
+        caller.close()
+        return run(*json.loads(call), streams)
+    for stream in streams:
+        os.close(stream)
+    threading.Thread(target=_end_with, args=(caller, fork), daemon=True).start()
+    code = os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+    caller.sendall(bytes([code if code >= 0 else 128 - code]))
+    os._exit(0)
+
+
+def _end_with(caller: socket.socket, fork: int) -> None:
+    if not caller.recv(1):
+        os.kill(fork, signal.SIGKILL)
+
+
+def run(program: str, arguments: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> None:
+    """Do what was called for, with the streams, folder and environment of who called."""
     for fd, stream in enumerate(streams):
         os.dup2(stream, fd)
         os.close(stream)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    threading.Thread(target=_die_with, args=(caller,), daemon=True).start()
-    code = 1
-    try:
-        _do(program, arguments)
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        if isinstance(end.code, str):
-            sys.stderr.write(f"{end.code}\n")
-    except BaseException:  # noqa: BLE001
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    caller.sendall(bytes([code]))
-    sys.exit(code)
-
-
-def _do(program: str, arguments: list[str]) -> None:
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     if program == "unlearnkit":
@@ -148,12 +157,7 @@ def _do(program: str, arguments: list[str]) -> None:
     code = arguments.pop(1) if arguments[0] == "-c" else sys.stdin.read()
     sys.argv = arguments
     sys.path.insert(0, "")
-    exec(compile(code, "<string>", "exec"), vars(main))
-
-
-def _die_with(caller: socket.socket) -> None:
-    if not caller.recv(1):
-        os.kill(os.getpid(), signal.SIGKILL)
+    exec(compile(code, "<string>", "exec", dont_inherit=True), vars(main))
 
 
 if __name__ == "__main__":

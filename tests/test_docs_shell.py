@@ -1,11 +1,13 @@
 """Every bash block in the documentation runs, in order, as one script for each page.
 
-Its commands are forks of one process, which has imported what each would.
+Its commands are forks of one process, which has imported what each would; those of one page are processes that start
+from nothing.
 """
 
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,8 +35,9 @@ def run(page, folder, programs):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_blocks_run(page, tmp_path, programs):
+def test_blocks_run(page, tmp_path, request):
     for framework in re.findall(r"--model (\w+):", page.read_text(encoding="utf-8")):
         pytest.importorskip(framework)
+    programs = Path(sys.executable).parent if page.stem == "cron" else request.getfixturevalue("programs")
     done = run(page, tmp_path, programs)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

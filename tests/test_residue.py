@@ -308,6 +308,7 @@ def places(tmp_path, monkeypatch):
     for name in ("TMPDIR", "JOBLIB_TEMP_FOLDER"):
         monkeypatch.setenv(name, str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", None)
+    _unpacked.cache_clear()
     return tmp_path / "a.sisa", temporary
 
 

@@ -19,6 +19,9 @@ import pytest
 
 from unlearnkit import SISAClassifier, SISARegressor
 
+# The site is built once.
+pytestmark = pytest.mark.xdist_group("site")
+
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [

@@ -23,6 +23,9 @@ from unlearnkit.store import Store
 from unlearnkit.testing import RememberingLearner
 from unlearnkit.workers import RemoteTask, Workers, run_task
 
+# One cluster, and one pool of processes.
+pytestmark = pytest.mark.xdist_group("workers")
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -254,6 +254,27 @@ def test_a_column_of_another_length_is_refused(name, flowers):
             trees.unpack_trees(tampered(data, f"{name}.npy", npy(other)), storage.load)
 
 
+@pytest.mark.parametrize("criterion", ["absolute_error", "squared_error"])
+def test_a_zero_keeps_its_sign(criterion):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 3)), np.where(rng.random(60) < 0.5, -0.0, 1.0)
+    forest = RandomForestRegressor(3, criterion=criterion, random_state=0).fit(X, y)
+    dump, load = Storage(forest).dump, Storage(forest).load
+    again = trees.unpack_trees(trees.pack_trees(forest.estimators_, dump), load)
+    for one, other in zip(forest.estimators_, again, strict=True):
+        assert one.tree_.value.tobytes() == other.tree_.value.tobytes()
+
+
+@pytest.mark.parametrize("counts", [[], [0, 3], [-1, 4], [2**62, 2**62, 2**62, 2**62 + 3], [2, 1], [3.0], [[3]], ["3"]])
+def test_sizes_of_trees_that_do_not_add_up_are_refused(counts, flowers):
+    stump = RandomForestClassifier(1, max_depth=1, random_state=0).fit(*flowers)
+    storage = Storage(stump)
+    data = trees.pack_trees(stump.estimators_, storage.dump)
+    assert trees.unpack_trees(tampered(data, "counts.npy", npy(np.array([3]))), storage.load)
+    with pytest.raises(StateError):
+        trees.unpack_trees(tampered(data, "counts.npy", npy(np.array(counts))), storage.load)
+
+
 def test_forest_parts_are_added_and_small(flowers, sisa):
     learner = sisa.learner(RandomForestClassifier(30))
     parts = sisa.build(learner, sisa.rows(*flowers, 3))

@@ -83,11 +83,11 @@ def _narrow(name: str, column: AnyArray) -> AnyArray:
 def _shares(values: AnyArray, weights: AnyArray) -> AnyArray:
     """The values as counts, where they are counts divided by the weights of the nodes, to the last bit."""
     with np.errstate(all="ignore"):
-        counts = np.rint(values * weights[:, None, None])
-        alike = np.array_equal(counts / weights[:, None, None], values)
-    narrow = _integers(counts)
+        counts = _integers(np.rint(values * weights[:, None, None]))
+        # By their bytes: no count has the sign that a zero may have.
+        alike = (counts / weights[:, None, None]).tobytes() == values.tobytes()
     # Counts beyond all kinds of integers would be read as shares.
-    return narrow if alike and narrow.dtype.kind == "i" else values
+    return counts if alike and counts.dtype.kind == "i" else values
 
 
 def _integers(column: AnyArray) -> AnyArray:
@@ -137,8 +137,7 @@ def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
 
     counts = arrays["counts.npy"]
     n_features, n_classes, n_outputs = meta["shape"]
-    if counts.sum() != len(arrays["feature.npy"]):
-        raise archives.broken("holds trees whose sizes do not add up")
+    _check_counts(counts, arrays["feature.npy"])
     nodes = _nodes(arrays, _places(counts))
     values = _values(arrays["values.npy"], nodes)
     check_nodes(nodes, counts, n_features)
@@ -148,6 +147,15 @@ def _build(meta: Any, common: Any, arrays: Mapping[str, AnyArray]) -> list[Any]:
     shape = (n_features, np.asarray(n_classes, dtype=np.intp), n_outputs)
     rows = zip([0, *ends[:-1]], ends, meta["depths"], meta["seeds"], strict=True)
     return [_estimator(common, seed, _tree(shape, depth, nodes[a:b], values[a:b])) for a, b, depth, seed in rows]
+
+
+def _check_counts(counts: AnyArray, feature: AnyArray) -> None:
+    """Raise unless each tree has as many nodes as a binary tree may, and all together those that there are."""
+    each = counts.tolist() if counts.ndim == 1 and counts.dtype.kind == "i" else []
+    inner = np.count_nonzero(feature != NO_FEATURE)
+    # In numbers without end: a sum of crafted ones could come out right.
+    if not each or min(each) < 1 or sum(each) != len(feature) or len(feature) != 2 * inner + len(each):
+        raise archives.broken("holds trees whose sizes do not add up")
 
 
 def _nodes(arrays: Mapping[str, AnyArray], places: AnyArray) -> AnyArray:
