@@ -93,6 +93,12 @@ def test_the_recovery_of_a_client_of_a_server_may_be_killed_too(crew, record_pro
     assert report["killed"] == report["tried"] > 0
 
 
+def test_failpoints_find_out_a_store_that_is_broken(crew):
+    told = "was acknowledged as received and is lost"
+    report = crew.ask(do="kill", broken="acknowledge before commit", failpoints=True, most=30, until=told)
+    assert any(told in finding for finding in report["findings"]), report["findings"]
+
+
 def test_a_broken_client_of_a_server_is_found_out(crew, postgres):
     told = {"most": 8, "until": "is lost"}
     report = crew.ask(do="kill", broken="acknowledge before commit", server=str(postgres.folder), **told)
@@ -117,7 +123,7 @@ def test_a_broken_client_of_a_server_is_found_out(crew, postgres):
         ),
     ],
 )
-@pytest.mark.parametrize("failpoints", [False, True])
+@pytest.mark.parametrize("failpoints", [False, True] if WHOLE else [False])
 def test_a_store_that_is_broken_is_found_out(crew, broken, told, about, failpoints):
     few = 12 if about else 30
     many = {"most": 60 if WHOLE else few, "until": told}
