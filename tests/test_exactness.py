@@ -218,7 +218,7 @@ def test_forget_equals_never_having_seen_on_real_data(adult, seed, n_slices, id_
 
 
 def test_threads_change_no_bit():
-    # In `make test` each process has one thread. Without `one_thread` these histograms would be summed in parts.
+    # In `make test` each process has one thread. The state of this model has the number in it that it was trained by.
     rng = np.random.default_rng(7)
     X = rng.normal(size=(6000, 20))
     y = (X[:, 0] + rng.normal(size=6000) > 0).astype(int)
