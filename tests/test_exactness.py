@@ -98,7 +98,7 @@ def adult_pipeline() -> Any:
 
 CASES = [
     Case("sgd", lambda: SGDClassifier(loss="log_loss", max_iter=8, tol=None)),
-    Case("sgd-tol-balanced", lambda: SGDClassifier(max_iter=20, class_weight="balanced"), rows="multiclass"),
+    Case("sgd-tol-balanced", lambda: SGDClassifier(max_iter=60, class_weight="balanced"), rows="multiclass"),
     Case("mlp", lambda: MLPClassifier((5,), max_iter=8), rows="multiclass", weights=False),
     Case("gaussian-nb", GaussianNB, rows="multiclass"),
     Case("random-forest", lambda: RandomForestClassifier(6, max_depth=3), rows="multiclass"),

@@ -127,7 +127,7 @@ def _unpacked(data: bytes) -> list[bytes]:
 
 
 def _hits(places: list[tuple[str, bytes]], needles: dict[str, bytes]) -> Iterator[tuple[str, str]]:
-    # As one: there are thousands of small ones. Of as many needles most have three bytes that stand nowhere in it.
+    # As one: there are thousands of small ones. And most needles have three bytes that stand nowhere in them.
     whole = GAP.join(layer for _, layer in places)
     starts = [0, *accumulate(len(layer) + len(GAP) for _, layer in places)]
     there = np.zeros(1 << 24, dtype=bool)

@@ -52,7 +52,7 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
 
 
 def _columns(nodes: AnyArray, counts: AnyArray) -> Iterator[tuple[str, AnyArray]]:
-    """The nodes column by column: children by their distance, and of leaves only what all leaves have not."""
+    """The nodes column by column: children by their distance, and without what is the same in every leaf."""
     inner = nodes["feature"] != NO_FEATURE
     for name in nodes.dtype.names or ():
         column = nodes[name]
