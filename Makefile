@@ -16,6 +16,8 @@ BENCHMARKS := isolation.py "isolation.py --store" paper.py overhead.py predict.p
 PROJECTS := pyproject.toml $(PLUGINS:%=plugins/unlearnkit-%/pyproject.toml) constraints.txt
 MORE_PROJECTS := $(MORE_PLUGINS:%=plugins/unlearnkit-%/pyproject.toml)
 # Modules are compiled when they are first imported: most never are, and all of them take more than a minute.
+# What was compiled has to be kept, or each of the hundreds of processes that the tests start does it all again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 # Tests on real data run where it lies beside the checkout, and are skipped elsewhere.
