@@ -74,7 +74,7 @@ NEW = ["--store", "new.sisa"]
         (["forget", CANARY], "Missing option '--store'"),
         (["repair", *STORE, CANARY], "arguments that this command does not take"),
         (["receipt", "show", *STORE, CANARY], "'SEQ'"),
-        (["forgett"], "No such command 'forgett'"),
+        (["forgett"], "No such command 'forgett'. Did you mean 'forget'? Nothing was changed."),
         (["fit", "--shards", "0"], "'--shards'"),
         (["forget", *STORE, "x", "--missing", "maybe"], "'--missing'"),
     ],

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unlearnkit_torch import TorchModel
-from unlearnkit_torch.learner import TorchLearner, copies
+from unlearnkit_torch.learner import TorchLearner, outputs
 
 
 class Greedy(nn.Module):
@@ -59,6 +59,17 @@ def test_switches_are_let_go(drive, blobs):
     assert switches() == before
     assert np.isfinite(learner.predict(state, X[:1])).all()
     assert switches() == before
+
+
+def test_a_narrower_precision_that_is_switched_on_around_it_changes_no_bit(drive, blobs):
+    X, y, labels = blobs
+    learner = TorchLearner(MODEL)
+    _, state = drive(learner, X, y, 2, classes=labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert learner.save(drive(learner, X, y, 2, classes=labels)[1]) == learner.save(state)
+        found = learner.predict(state, X)
+        assert torch.is_autocast_enabled("cpu")
+    assert found.tobytes() == learner.predict(state, X).tobytes()
 
 
 def scorer(n_in, n_out):
@@ -113,9 +124,56 @@ def test_modules_of_other_sizes_are_not_joined(drive, blobs):
     assert learner.joined([states[0], narrow]) is None
 
 
-def test_clones_made_in_one_go_are_apart_and_aligned():
-    rows = torch.arange(15.0).reshape(3, 5)
-    found = copies(rows, 4)
-    found[1].mul_(0)
-    assert [bool((own == rows).all()) for own in found] == [True, False, True, True]
-    assert all(own.is_contiguous() and own.data_ptr() % 64 == rows.clone().data_ptr() % 64 for own in found)
+class Sometimes(nn.Module):
+    """Gives its input on, and works in its memory if its weights say so."""
+
+    def __init__(self, writes):
+        super().__init__()
+        self.writes = writes
+
+    def forward(self, x):
+        return x.neg_() if self.writes else x[:, :2]
+
+
+@pytest.mark.parametrize("writes", [[0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 0, 1], [1, 1, 1]])
+def test_answers_that_are_views_of_the_rows_are_not_spoilt_by_the_next_module(writes):
+    rows = torch.tensor([[0.0, -0.0, float("nan"), 3.0]])
+    modules = [Sometimes(w) for w in writes]
+    alone = [module(rows.clone()) for module in modules]
+    with torch.inference_mode():
+        found = outputs(modules, rows)
+    assert [a.numpy().tobytes() for a in found] == [a.numpy().tobytes() for a in alone]
+    assert rows.numpy().tobytes() == torch.tensor([[0.0, -0.0, float("nan"), 3.0]]).numpy().tobytes()
+
+
+class Noting(nn.Module):
+    """Notes how many rows it is given at once."""
+
+    noted: list[int] = []  # noqa: RUF012
+
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out)
+
+    def forward(self, x):
+        self.noted.append(len(x))
+        return self.linear(x)
+
+
+@pytest.mark.parametrize(
+    ("given", "width", "n", "expected"),
+    [
+        (None, 4, 5_000, [4_096, 904]),
+        (None, 512, 1_100, [512, 512, 76]),
+        (None, 30_000, 70, [64, 6]),
+        (None, 30_000, 64, [64]),
+        (50, 4, 120, [50, 50, 20]),
+    ],
+)
+def test_rows_that_are_predicted_at_once(drive, given, width, n, expected):
+    learner = TorchLearner(TorchModel(**{**MODEL.get_params(), "module": Noting, "predict_batch_size": given}))
+    X = np.zeros((n, width), dtype="f4")
+    _, state = drive(learner, X[:8], np.arange(8) % 2, 1, classes=np.arange(2))
+    Noting.noted.clear()
+    assert learner.predict(state, X).shape == (n, 2)
+    assert Noting.noted == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpa
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
+from unlearnkit_torch.quick import quicken
 from unlearnkit_torch.rules import check
 from unlearnkit_torch.runtime import derive, global_randomness, is_predicting, pinned, predicting
 from unlearnkit_torch.weights import Layout, Weights, copied, layout
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
 # What a module of a base draws when it is made is overwritten, but for values that its state_dict does not show.
 _BIRTH = 0
-# Bytes; torch's own allocator has them for every tensor.
-_ALIGNED = 64
+# The size of a batch that is predicted, and the fewest and most rows of one.
+_BATCH_BYTES, _AT_ONCE = 1 << 20, (64, 4_096)
 # For each learner what fitted its module the last time: to see it again takes no module.
 _fitted: WeakKeyDictionary[TorchLearner, tuple[construct.Sizes, Layout | None]] = WeakKeyDictionary()
 
@@ -201,10 +203,10 @@ class TorchLearner:
     def sharing(self, X: Features) -> Iterator[Features]:
         """Rows of one batch as a tensor, more as they are; torch's switches are held for the predictions of all."""
         with predicting():
-            yield self._rows(X) if len(X) <= self.model.predict_batch_size else X
+            yield self._rows(X) if len(X) <= self._batch_size(X) else X
 
     def predict(self, state: TorchState, X: Features) -> FloatArray:
-        """Probabilities, votes or values, in batches of ``predict_batch_size`` rows."""
+        """Probabilities, votes or values, in batches."""
         if is_predicting():
             return self._answer(state, X)
         with predicting():
@@ -215,25 +217,37 @@ class TorchLearner:
         sizes = states[0].sizes
         if any(state.sizes != sizes for state in states):
             return None
-        modules = [self.module(state) for state in states]
+        modules = [quicken(self.module(state)) for state in states]
 
         def predict_all(X: Any) -> Iterable[FloatArray]:
             if not isinstance(X, Tensor) or not is_predicting():
                 return [self.predict(state, X) for state in states]
-            outputs = [module(rows) for module, rows in zip(modules, copies(X, len(modules)), strict=True)]
-            return losses.all_predictions(outputs, self.meaning, sizes.n_classes, sizes.n_targets)
+            return losses.all_predictions(outputs(modules, X), self.meaning, sizes.n_classes, sizes.n_targets)
 
         return predict_all
 
     def _answer(self, state: TorchState, X: Features) -> FloatArray:
         # Not by len(), which takes a tensor as long as a small layer.
-        module, size, n = self.module(state), self.model.predict_batch_size, X.shape[0]
+        module, size, n = self.module(state), self._batch_size(X), X.shape[0]
         if 0 < n <= size:
             return self._predict(module, state.sizes, X).astype(np.float64, copy=False)
         chunks = [self._predict(module, state.sizes, X[i : i + size]) for i in range(0, n, size)]
         columns = state.sizes.n_targets if state.sizes.n_classes is None else state.sizes.n_classes
         empty = np.empty((0,) if columns is None else (0, columns))
         return np.concatenate([empty, *chunks])
+
+    def _batch_size(self, X: Any) -> int:
+        """How many of these rows are predicted at once: by default those that take a mebibyte.
+
+        Of short rows that is enough that threads do not wait for each other between layers, of long ones so few that
+        what the layers make of them stays small.
+        """
+        given = self.model.predict_batch_size
+        if given is not None:
+            return int(given)
+        least, most = _AT_ONCE
+        width: int = math.prod(X.shape[1:]) * self._input_dtype().itemsize
+        return min(max(_BATCH_BYTES // max(width, 1), least), most)
 
     def _predict(self, module: nn.Module, sizes: construct.Sizes, X: Features) -> FloatArray:
         # A copy, even of a tensor that is shared: a module may write into what it is given.
@@ -314,15 +328,19 @@ class TorchLearner:
             return module.eval()
 
 
-def copies(rows: Tensor, n: int) -> Sequence[Tensor]:
-    """As many clones of the rows, made in one go: a module may write into what it is given.
-
-    Each is aligned as a tensor of its own would be: kernels may take another path for others.
-    """
-    stride = -(-rows.numel() * rows.element_size() // _ALIGNED) * _ALIGNED // rows.element_size()
-    rows = rows.contiguous()
-    room = rows.new_empty(n * stride).as_strided((n, *rows.shape), (stride, *rows.stride()))
-    return room.copy_(rows).unbind()
+def outputs(modules: Sequence[nn.Module], rows: Tensor) -> list[Tensor]:
+    """What each module answers to rows that it may write into: those that do not share them."""
+    if rows.device.type == "cpu":
+        shared = rows.clone()
+        content = shared.view(torch.uint8).numpy()
+        before, answers = content.tobytes(), []
+        for module in modules:
+            answers.append(module(shared))
+            if content.tobytes() != before:
+                break
+        else:
+            return answers
+    return [module(rows.clone()) for module in modules]
 
 
 def _normalises_batches(module: nn.Module) -> bool:

@@ -71,8 +71,8 @@ class TorchModel(BaseEstimator):  # type: ignore[misc]
         Of X if it differs, such as ``"int64"`` for embeddings.
     device : str
         Where to train and predict. States are exact on one kind of device.
-    predict_batch_size : int
-        Rows of a batch when predicting.
+    predict_batch_size : int or None
+        Rows of a batch when predicting; None: as many as take a mebibyte, but from 64 to 4,096.
     random_state : int or None
         Seed of weights, order and noise.
 
@@ -106,7 +106,7 @@ class TorchModel(BaseEstimator):  # type: ignore[misc]
         dtype: str = "float32",
         input_dtype: str | None = None,
         device: str = "cpu",
-        predict_batch_size: int = 1024,
+        predict_batch_size: int | None = None,
         random_state: int | None = None,
     ) -> None:
         self.module = module

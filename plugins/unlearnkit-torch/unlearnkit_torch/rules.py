@@ -15,7 +15,7 @@ from unlearnkit_torch.names import DTYPES, INPUT_DTYPES, LOSSES, OPTIMIZERS, SCH
 if TYPE_CHECKING:
     from unlearnkit_torch.model import TorchModel
 
-_COUNTS = ("epochs", "batch_size", "predict_batch_size")
+_COUNTS = ("epochs", "batch_size")
 _UNSUPPORTED = (torch.optim.LBFGS, torch.optim.SparseAdam)
 
 
@@ -31,6 +31,8 @@ def check(model: TorchModel) -> None:
         refuse_live(value, name)
     for name in _COUNTS:
         _check_count(name, getattr(model, name))
+    if model.predict_batch_size is not None:
+        _check_count("predict_batch_size", model.predict_batch_size)
     _check_callables(model)
     _check_choice("dtype", model.dtype, DTYPES)
     _check_choice("input_dtype", model.input_dtype or model.dtype, INPUT_DTYPES)

@@ -6,7 +6,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +27,8 @@ def pinned() -> Iterator[None]:
     """Hold the process-wide switches of torch at fixed values while any thread is inside."""
     _enter()
     try:
-        with torch.autocast("cpu", enabled=False):
+        # To switch off what is off takes as long as a layer of a small module.
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             yield
     finally:
         _leave()
