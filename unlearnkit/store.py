@@ -407,7 +407,7 @@ class Store:
                 self.blobs.sweep()
             states = [checkpoint.parts for checkpoint in self.checkpoints().values()]
             references = {name for parts in (*states, *(c.parts for c in self.cells())) for _, name in parts}
-            orphans = set(self.blobs.names()) - references
+            orphans = {name for name in self.blobs.names() if name not in references}
             self.blobs.delete(orphans)
             if orphans and not references.issuperset(self.blobs.names()):
                 raise StoreError(

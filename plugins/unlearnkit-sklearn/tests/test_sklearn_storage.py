@@ -236,18 +236,53 @@ def test_what_cannot_be_stored_safely_says_so():
 def test_trees_come_back_with_every_number(kind, weight, shape, flowers):
     X, y = flowers
     forest = kind(5, random_state=0, **shape).fit(X, y, sample_weight=np.full(len(y), weight))
-    dump, load = Storage(forest).dump, Storage(forest).load
-    again = trees.unpack_trees(trees.pack_trees(forest.estimators_, dump), load)
-    for one, other in zip(forest.estimators_, again, strict=True):
+    assert_same_numbers(forest)
+
+
+def assert_same_numbers(forest):
+    """Pack the trees of a forest and give the names of the members, once all numbers have come back."""
+    storage = Storage(forest)
+    data = trees.pack_trees(forest.estimators_, storage.dump)
+    for one, other in zip(forest.estimators_, trees.unpack_trees(data, storage.load), strict=True):
         before, after = (tree.tree_.__getstate__() for tree in (one, other))
         for name in before["nodes"].dtype.names:
             assert before["nodes"][name].tobytes() == after["nodes"][name].tobytes()
         assert before["values"].tobytes() == after["values"].tobytes()
+    return set(archives.unpack(data))
+
+
+@pytest.mark.parametrize(
+    ("criterion", "weight", "n_outputs", "left_out"),
+    [
+        ("gini", 1, 1, {"impurity.npy", "weighted_n_node_samples.npy"}),
+        ("gini", 3, 2, {"impurity.npy", "weighted_n_node_samples.npy"}),
+        ("entropy", 1, 1, {"weighted_n_node_samples.npy"}),
+        ("log_loss", 1, 2, {"weighted_n_node_samples.npy"}),
+        ("gini", 0.37, 1, set()),
+    ],
+)
+def test_what_follows_from_the_counts_is_not_stored(criterion, weight, n_outputs, left_out, flowers):
+    X, y = flowers
+    targets = np.column_stack([y, y == y[0]])[:, :n_outputs].squeeze()
+    # With bootstrap, weights say how often a row is drawn, and are counts again.
+    forest = RandomForestClassifier(5, criterion=criterion, bootstrap=False, max_features=1, random_state=0)
+    names = assert_same_numbers(forest.fit(X, targets, sample_weight=np.full(len(y), weight)))
+    assert {"impurity.npy", "weighted_n_node_samples.npy"} - names == left_out
+
+
+def test_nothing_follows_from_values_that_are_no_counts(flowers):
+    forest = RandomForestClassifier(5, random_state=0).fit(*flowers)
+    storage = Storage(forest)
+    data = trees.pack_trees(forest.estimators_, storage.dump)
+    values = np.load(io.BytesIO(archives.unpack(data)["values.npy"]))
+    for wrong in (values.astype(float), values[:-1], values[:, 0], values[:, :, :0], values[:, :0]):
+        with pytest.raises(StateError):
+            trees.unpack_trees(tampered(data, "values.npy", npy(wrong)), storage.load)
 
 
 @pytest.mark.parametrize("name", ["left_child", "right_child", "threshold", "impurity", "n_node_samples", "feature"])
 def test_a_column_of_another_length_is_refused(name, flowers):
-    forest = RandomForestClassifier(5, random_state=0).fit(*flowers)
+    forest = RandomForestClassifier(5, criterion="entropy", random_state=0).fit(*flowers)
     storage = Storage(forest)
     data = trees.pack_trees(forest.estimators_, storage.dump)
     column = np.load(io.BytesIO(archives.unpack(data)[f"{name}.npy"]))

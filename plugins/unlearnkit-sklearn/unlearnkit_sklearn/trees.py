@@ -14,8 +14,9 @@ from unlearnkit_sklearn import archives
 
 LEAF, NO_FEATURE = -1, -2
 SIDES = ("left_child", "right_child")
+WEIGHT, IMPURITY = "weighted_n_node_samples", "impurity"
 # What scikit-learn writes into leaves: they have nothing to compare and, in fully grown trees, nothing to part.
-AT_LEAVES = {"left_child": LEAF, "right_child": LEAF, "threshold": -2.0, "impurity": 0.0, "missing_go_to_left": 0}
+AT_LEAVES = {"left_child": LEAF, "right_child": LEAF, "threshold": -2.0, IMPURITY: 0.0, "missing_go_to_left": 0}
 # To compress the one would take most of the time for a tenth of the size; the other may be nothing but ones, which an
 # archive has to hold plain anyway.
 PLAIN = frozenset({"threshold.npy", "left_child.npy"})
@@ -44,23 +45,45 @@ def pack_trees(estimators: Sequence[Any], dump: Any) -> bytes:
         "shape": [int(n_features), [int(n) for n in n_classes], int(n_outputs)],
     }
     counts = np.asarray([len(state["nodes"]) for state in states], dtype=np.int64)
-    columns = {f"{name}.npy": pack_array(column) for name, column in _columns(nodes, counts)}
-    values = _shares(np.concatenate([state["values"] for state in states]), nodes["weighted_n_node_samples"])
+    values = _shares(np.concatenate([state["values"] for state in states]), nodes[WEIGHT])
+    columns = {f"{name}.npy": pack_array(column) for name, column in _columns(nodes, counts, values)}
     common = dump(_common(estimators[0]))
     arrays = {"counts.npy": pack_array(counts), "values.npy": pack_array(values)}
     return archives.pack({"meta.json": pack_json(meta), "common.skops": common} | arrays | columns, PLAIN)
 
 
-def _columns(nodes: AnyArray, counts: AnyArray) -> Iterator[tuple[str, AnyArray]]:
-    """The nodes column by column: children by their distance, and without what is the same in every leaf."""
+def _columns(nodes: AnyArray, counts: AnyArray, values: AnyArray) -> Iterator[tuple[str, AnyArray]]:
+    """The nodes column by column, but not what follows from the values.
+
+    Children by their distance, and without what is the same in every leaf.
+    """
     inner = nodes["feature"] != NO_FEATURE
+    known = _known_by(values) if values.dtype.kind == "i" else {}
     for name in nodes.dtype.names or ():
         column = nodes[name]
+        if name in known and known[name].tobytes() == column.tobytes():
+            continue
         if name in SIDES:
             column = np.where(column == LEAF, LEAF, column - _places(counts))
         if name in AT_LEAVES and _are_all(column[~inner], AT_LEAVES[name]):
             column = column[inner]
         yield name, _narrow(name, column)
+
+
+def _known_by(counts: AnyArray) -> dict[str, AnyArray]:
+    """What nodes with these counts (n, outputs, classes) have for weight and impurity, if that is Gini's.
+
+    In the order of scikit-learn's own arithmetic, and each number by itself, so that the bits are the same everywhere.
+    """
+    with np.errstate(all="ignore"):
+        sums = counts.sum(axis=2, dtype=np.float64)
+        impurity = np.zeros(len(counts))
+        for output in range(counts.shape[1]):
+            squares = np.zeros(len(counts))
+            for of_class in counts[:, output].T.astype(np.float64):
+                squares += of_class * of_class
+            impurity += 1.0 - squares / (sums[:, output] * sums[:, output])
+        return {WEIGHT: sums[:, 0], IMPURITY: impurity / counts.shape[1]}
 
 
 def _places(counts: AnyArray) -> AnyArray:
@@ -76,7 +99,7 @@ def _are_all(column: AnyArray, constant: float) -> bool:
 
 def _narrow(name: str, column: AnyArray) -> AnyArray:
     """A column in the smallest kind of integers that holds it: most of what compression would cost is saved."""
-    counts = name == "weighted_n_node_samples" and np.array_equal(column, np.rint(column))
+    counts = name == WEIGHT and np.array_equal(column, np.rint(column))
     return _integers(column) if column.dtype.kind == "i" or counts else column
 
 
@@ -163,8 +186,11 @@ def _nodes(arrays: Mapping[str, AnyArray], places: AnyArray) -> AnyArray:
 
     inner = arrays["feature.npy"] != NO_FEATURE
     nodes = np.zeros(len(inner), dtype=NODE_DTYPE)
+    values = arrays["values.npy"]
+    known = _known_by(values) if _are_counts(values, nodes) else {}
     for name in NODE_DTYPE.names:
-        column, there = arrays[f"{name}.npy"], slice(None)
+        stored, there = f"{name}.npy", slice(None)
+        column = known[name] if stored not in arrays and name in known else arrays[stored]
         if name in AT_LEAVES and len(column) < len(nodes):
             nodes[name], there = AT_LEAVES[name], inner
         if column.shape != nodes[name][there].shape:
@@ -176,11 +202,15 @@ def _nodes(arrays: Mapping[str, AnyArray], places: AnyArray) -> AnyArray:
 
 
 def _values(stored: AnyArray, nodes: AnyArray) -> AnyArray:
-    if stored.dtype.kind != "i" or stored.ndim != 3 or len(stored) != len(nodes):  # noqa: PLR2004
+    if not _are_counts(stored, nodes):
         return stored
     with np.errstate(all="ignore"):
-        values: AnyArray = stored / nodes["weighted_n_node_samples"][:, None, None]
+        values: AnyArray = stored / nodes[WEIGHT][:, None, None]
         return values
+
+
+def _are_counts(values: AnyArray, nodes: AnyArray) -> bool:
+    return values.dtype.kind == "i" and values.ndim == 3 and len(values) == len(nodes)  # noqa: PLR2004
 
 
 def _tree(shape: Any, depth: int, nodes: AnyArray, values: AnyArray) -> Any:
