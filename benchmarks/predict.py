@@ -99,10 +99,7 @@ def bare_xgboost(states: list[Any], learner: Any, X: np.ndarray) -> Callable[[],
 
 
 def bare_torch(states: list[Any], learner: Any, X: np.ndarray) -> Callable[[], Any]:
-    modules, tensor = [net() for _ in states], torch.from_numpy(X)
-    for module, state in zip(modules, states, strict=True):
-        module.load_state_dict(learner.module(state).state_dict())
-        module.eval()
+    modules, tensor = [learner.module(state) for state in states], torch.from_numpy(X)
 
     def bare() -> list[np.ndarray]:
         with torch.inference_mode():

@@ -221,9 +221,10 @@ def reason(candidates: Sequence[Candidate], limit: float, batch_size: float, enl
         return f"No choice loses at most {limit:g}: {chosen.name} lose least, {chosen.accuracy_lost:.4f}; {month}."
     if chosen.n_shards == 1 and all(one.n_shards == 1 for one in fit):
         return f"No sharding loses at most {limit:g}, so keep {chosen.name}; {month}."
-    tried = count(len(candidates), "choice")
-    among = f"{tried}, all of which lose" if len(fit) == len(candidates) else f"{len(fit)} of {tried} that lose"
-    return f"{chosen.name}: the cheapest of {among} at most {limit:g} (it loses {chosen.accuracy_lost:.4f}); {month}."
+    return (
+        f"{chosen.name}: the cheapest choice that loses at most {limit:g} ({len(fit)} of {len(candidates)} do; it "
+        f"loses {chosen.accuracy_lost:.4f}); {month}."
+    )
 
 
 def table_row(candidate: Candidate) -> dict[str, str]:

@@ -45,10 +45,9 @@ class Commands(TyperGroup):
             sys.exit(INTERRUPTED)
         except _UsageError as error:
             command = "unlearnkit" if error.ctx is None else error.ctx.command_path
-            what = _without_values(error.format_message())
-            # "Did you mean 'forget'?." would be what click makes of a question.
-            what = what.rstrip(".") + ("" if what.rstrip(".").endswith("?") else ".")
-            say(f"{what} Nothing was changed. For help: {command} --help")
+            # After a question, such as which command was meant, there is a full stop too.
+            what = _without_values(error.format_message()).removesuffix(".")
+            say(f"{what}{'' if what.endswith('?') else '.'} Nothing was changed. For help: {command} --help")
             sys.exit(BAD_INPUT)
         if code == INTERRUPTED:
             say("Interrupted. What was recorded is safe; the same call, or unlearnkit repair, goes on.")

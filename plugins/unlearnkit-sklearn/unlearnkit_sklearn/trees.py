@@ -80,8 +80,8 @@ def _known_by(counts: AnyArray) -> dict[str, AnyArray]:
         impurity = np.zeros(len(counts))
         for output in range(counts.shape[1]):
             squares = np.zeros(len(counts))
-            for of_class in counts[:, output].T.astype(np.float64):
-                squares += of_class * of_class
+            for of_class in counts[:, output].T:
+                squares += np.square(of_class, dtype=np.float64)
             impurity += 1.0 - squares / (sums[:, output] * sums[:, output])
         return {WEIGHT: sums[:, 0], IMPURITY: impurity / counts.shape[1]}
 

@@ -24,10 +24,10 @@ from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
+from unlearnkit_torch.direct import Call, all_are_hooked, calls
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
-from unlearnkit_torch.quick import quicken
 from unlearnkit_torch.rules import check
 from unlearnkit_torch.runtime import derive, global_randomness, is_predicting, pinned, predicting
 from unlearnkit_torch.weights import Layout, Weights, copied, layout
@@ -217,12 +217,14 @@ class TorchLearner:
         sizes = states[0].sizes
         if any(state.sizes != sizes for state in states):
             return None
-        modules = [quicken(self.module(state)) for state in states]
+        modules = [self.module(state) for state in states]
+        whole, direct = [[module] for module in modules], [calls(module) for module in modules]
 
         def predict_all(X: Any) -> Iterable[FloatArray]:
             if not isinstance(X, Tensor) or not is_predicting():
                 return [self.predict(state, X) for state in states]
-            return losses.all_predictions(outputs(modules, X), self.meaning, sizes.n_classes, sizes.n_targets)
+            answers = outputs(whole if all_are_hooked() else direct, X)
+            return losses.all_predictions(answers, self.meaning, sizes.n_classes, sizes.n_targets)
 
         return predict_all
 
@@ -328,19 +330,26 @@ class TorchLearner:
             return module.eval()
 
 
-def outputs(modules: Sequence[nn.Module], rows: Tensor) -> list[Tensor]:
-    """What each module answers to rows that it may write into: those that do not share them."""
+def outputs(modules: Sequence[Sequence[Call]], rows: Tensor) -> list[Tensor]:
+    """What each module, given by its `calls`, answers to rows that it may write into: those that do not share them."""
     if rows.device.type == "cpu":
         shared = rows.clone()
-        content = shared.view(torch.uint8).numpy()
+        content = shared.numpy()
         before, answers = content.tobytes(), []
         for module in modules:
-            answers.append(module(shared))
+            # A tensor of its own, whose shape it may change.
+            answers.append(_answered(module, shared.detach()))
             if content.tobytes() != before:
                 break
         else:
             return answers
-    return [module(rows.clone()) for module in modules]
+    return [_answered(module, rows.clone()) for module in modules]
+
+
+def _answered(module: Sequence[Call], rows: Tensor) -> Tensor:
+    for call in module:
+        rows = call(rows)
+    return rows
 
 
 def _normalises_batches(module: nn.Module) -> bool:

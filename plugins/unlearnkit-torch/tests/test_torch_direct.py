@@ -1,0 +1,115 @@
+"""Layers of torch that are called directly answer as they do when they are called by their module."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations
+
+from unlearnkit_torch import TorchModel
+from unlearnkit_torch.direct import calls
+from unlearnkit_torch.learner import TorchLearner
+
+ROWS = torch.linspace(-1, 1, 12).reshape(4, 3)
+
+
+class Own(nn.Module):
+    """A module of the user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+
+    def forward(self, x):
+        return self.inner(x) + 1
+
+
+class Louder(nn.Linear):
+    """A layer that is almost one of torch's."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Backwards(nn.Sequential):
+    """A sequence that is none."""
+
+    def forward(self, x):
+        for part in reversed(self):
+            x = part(x)
+        return x
+
+
+def hooked(before):
+    layer = nn.Linear(3, 3)
+    if before:
+        layer.register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    else:
+        layer.register_forward_hook(lambda _, __, answer: answer * 3)
+    return layer
+
+
+def replaced():
+    layer = nn.Linear(3, 3)
+    layer.forward = lambda x: x - 7
+    return nn.Sequential(layer, nn.Tanh())
+
+
+def hooked_sequence():
+    sequence = nn.Sequential(nn.Linear(3, 3))
+    sequence.register_forward_hook(lambda _, __, answer: answer * 3)
+    return nn.Sequential(sequence, nn.Tanh())
+
+
+def twice():
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+MODULES = {
+    "net": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2, bias=False)), 4),
+    "nested": (lambda: nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), nn.BatchNorm1d(4)), 3),
+    "empty": (nn.Sequential, 0),
+    "one layer twice": (twice, 3),
+    "replaced": (replaced, 2),
+    "linear": (lambda: nn.Linear(3, 2), 1),
+    "own": (Own, 1),
+    "own inside": (lambda: nn.Sequential(nn.Identity(), Own(), nn.Flatten()), 3),
+    "subclass": (lambda: nn.Sequential(Louder(3, 2)), 1),
+    "sequence of its own": (lambda: Backwards(nn.Tanh(), nn.Linear(3, 3)), 1),
+    "hook": (lambda: nn.Sequential(hooked(before=False)), 1),
+    "hook before": (lambda: nn.Sequential(hooked(before=True)), 1),
+    "hooked sequence": (hooked_sequence, 2),
+    "weight norm": (lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(3, 2)), nn.Tanh()), 2),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_calls_answer_as_the_module_does(name):
+    make, number = MODULES[name]
+    torch.manual_seed(0)
+    module = make().eval()
+    found = calls(module)
+    answer = ROWS
+    for call in found:
+        answer = call(answer)
+    assert torch.equal(answer, module(ROWS))
+    assert len(found) == number
+
+
+def test_hooks_for_every_module_are_called(drive, blobs):
+    X, y, labels = blobs
+    learner = TorchLearner(TorchModel(nn.Linear, n_features_as="in_features", n_outputs_as="out_features", epochs=1))
+    states = [drive(learner, X, y, 1, classes=labels, seed=seed)[1] for seed in range(3)]
+    together = learner.joined(states)
+    with learner.sharing(X[:2]) as rows:
+        plain = np.stack(list(together(rows)))
+        handle = register_module_forward_hook(lambda _, __, answer: answer * 0)
+        try:
+            assert np.allclose(np.stack(list(together(rows))), 1 / 3)
+        finally:
+            handle.remove()
+        assert np.stack(list(together(rows))).tobytes() == plain.tobytes()
