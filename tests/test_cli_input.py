@@ -83,7 +83,7 @@ def test_usage(at, arguments, message):
     line = failing(*arguments)
 
     assert message in line
-    assert ". Nothing was changed. For help: unlearnkit" in line
+    assert " Nothing was changed. For help: unlearnkit" in line
     assert CANARY not in line
 
 
