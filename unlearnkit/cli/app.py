@@ -45,7 +45,7 @@ class Commands(TyperGroup):
             sys.exit(INTERRUPTED)
         except _UsageError as error:
             command = "unlearnkit" if error.ctx is None else error.ctx.command_path
-            # After a question, such as which command was meant, there is a full stop too.
+            # Some end in a question, which command was meant, and click puts a full stop after that too.
             what = _without_values(error.format_message()).removesuffix(".")
             say(f"{what}{'' if what.endswith('?') else '.'} Nothing was changed. For help: {command} --help")
             sys.exit(BAD_INPUT)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from unlearnkit_torch import TorchModel
-from unlearnkit_torch.learner import TorchLearner, outputs
+from unlearnkit_torch.direct import outputs
+from unlearnkit_torch.learner import TorchLearner
 
 
 class Greedy(nn.Module):

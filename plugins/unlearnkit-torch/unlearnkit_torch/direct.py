@@ -5,7 +5,7 @@ Of one row that takes longer than the layers themselves. Code of the user's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -49,3 +49,25 @@ def _is_hooked(module: nn.Module) -> bool:
 def all_are_hooked() -> bool:
     """Whether there are hooks now that every module has to call."""
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)  # noqa: SLF001
+
+
+def outputs(modules: Sequence[Sequence[Call]], rows: Tensor) -> list[Tensor]:
+    """What each module, given by its `calls`, answers to rows that it may write into: those that do not share them."""
+    if rows.device.type == "cpu":
+        shared = rows.clone()
+        content = shared.numpy()
+        before, answers = content.tobytes(), []
+        for module in modules:
+            # A tensor of its own, whose shape it may change.
+            answers.append(_answered(module, shared.detach()))
+            if content.tobytes() != before:
+                break
+        else:
+            return answers
+    return [_answered(module, rows.clone()) for module in modules]
+
+
+def _answered(module: Sequence[Call], rows: Tensor) -> Tensor:
+    for call in module:
+        rows = call(rows)
+    return rows

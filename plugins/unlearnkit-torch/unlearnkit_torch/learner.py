@@ -24,7 +24,7 @@ from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
-from unlearnkit_torch.direct import Call, all_are_hooked, calls
+from unlearnkit_torch.direct import all_are_hooked, calls, outputs
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
@@ -328,28 +328,6 @@ class TorchLearner:
             # Copies: code of the user's own may be called with them.
             module.load_state_dict(copied(weights))
             return module.eval()
-
-
-def outputs(modules: Sequence[Sequence[Call]], rows: Tensor) -> list[Tensor]:
-    """What each module, given by its `calls`, answers to rows that it may write into: those that do not share them."""
-    if rows.device.type == "cpu":
-        shared = rows.clone()
-        content = shared.numpy()
-        before, answers = content.tobytes(), []
-        for module in modules:
-            # A tensor of its own, whose shape it may change.
-            answers.append(_answered(module, shared.detach()))
-            if content.tobytes() != before:
-                break
-        else:
-            return answers
-    return [_answered(module, rows.clone()) for module in modules]
-
-
-def _answered(module: Sequence[Call], rows: Tensor) -> Tensor:
-    for call in module:
-        rows = call(rows)
-    return rows
 
 
 def _normalises_batches(module: nn.Module) -> bool:
