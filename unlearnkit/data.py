@@ -140,8 +140,8 @@ class ShardRecords:
         """The facts of these rows, which are of one slice and all have a positive weight."""
         rid = self.rid[rows]
         weight = np.ones(len(rid)) if self.weight is None else self.weight[rows]
-        joined = np.concatenate([rid, self.content[rows], as_bytes(weight)], axis=1)
-        digest = hashlib.sha256(joined.tobytes()).hexdigest()
+        joined = np.concatenate([rid, self.content[rows], as_bytes(weight)], axis=1).reshape(-1)
+        digest = hashlib.sha256(joined).hexdigest()
         classes = _distinct(self.y[rows]) if classification else frozenset()
         return SliceFacts(len(rid), digest, classes)
 
