@@ -184,7 +184,7 @@ class Database:
             cursor.execute(f"PRAGMA busy_timeout = {READER_S * 1000}")
             blocked, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             cursor.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
-            # All tables were written: their pages would stay in memory until the next purge.
+            # Pages of the tables that were filled again would stay in memory until the next purge.
             cursor.execute("PRAGMA shrink_memory")
             return not blocked
 
