@@ -19,6 +19,7 @@ from unlearnkit.blocks import broken, empty_features, join_features, pack_featur
 from unlearnkit.data import CONTENT_BYTES, ShardRecords
 from unlearnkit.errors import StateError
 from unlearnkit.hashing import chain
+from unlearnkit.memory import empty
 from unlearnkit.partition import ID_BYTES
 from unlearnkit.parts import pack_array, pack_json, unpack_json
 from unlearnkit.schema import Schema
@@ -235,7 +236,7 @@ class _Joined:
             part = getattr(cell, name)
             if isinstance(part, np.ndarray):
                 if name not in self.found:
-                    self.found[name] = np.empty((self._n, *part.shape[1:]), part.dtype.newbyteorder("="))
+                    self.found[name] = empty((self._n, *part.shape[1:]), part.dtype.newbyteorder("="))
                 self.found[name][self._filled : stop] = part
             else:
                 self.found[name] = None

@@ -141,7 +141,7 @@ class ShardRecords:
         rid = self.rid[rows]
         weight = np.ones(len(rid)) if self.weight is None else self.weight[rows]
         joined = np.concatenate([rid, self.content[rows], as_bytes(weight)], axis=1).reshape(-1)
-        digest = hashlib.sha256(joined).hexdigest()
+        digest = hashlib.sha256(joined.data).hexdigest()
         classes = _distinct(self.y[rows]) if classification else frozenset()
         return SliceFacts(len(rid), digest, classes)
 
