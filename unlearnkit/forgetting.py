@@ -22,6 +22,7 @@ from unlearnkit.external import NOWHERE_ELSE, Reading
 from unlearnkit.ledger import UNFINISHED, Change, Checkpoint, Request
 from unlearnkit.live import LiveModel
 from unlearnkit.loading import LoadRows
+from unlearnkit.memory import give_back
 from unlearnkit.plan import Plan, PlannedStep, missing
 from unlearnkit.progress import progress
 from unlearnkit.receipts import Receipt
@@ -114,6 +115,8 @@ class ForgettingModel(LiveModel):
                     if self.store.ledger.keys() != build.plan.keys:
                         # A process that died had planned something beside it: by the lock nobody is at it any more.
                         self.store.replan(build.plan.keys)
+                # What the request took, and the repair before it, would add to what training takes.
+                give_back(build.records.n_records // build.records.n_shards)
                 try:
                     failures = self._train("Repairing", build, without & self._untrainable.keys(), reading=reading)
                 except BaseException:

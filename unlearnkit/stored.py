@@ -24,7 +24,6 @@ from unlearnkit.cells import (
 )
 from unlearnkit.data import ShardRecords, SliceFacts, Sought
 from unlearnkit.ledger import Cell
-from unlearnkit.memory import give_back
 from unlearnkit.records import (
     CLASSES,
     Place,
@@ -130,7 +129,6 @@ class StoredRecords:
         """The records of one shard to train on, which the call gives whatever is purged meanwhile."""
         cells = self._of(shard)
         n = sum(cell.n_records for cell in cells)
-        give_back(n)
         # What is not trained on is almost as much as the rows.
         found = join_cells((self._read(cell).to_train() for cell in cells), self._schema, n)
         return lambda: found

@@ -12,7 +12,6 @@ import numpy as np
 from unlearnkit.data import ShardRecords, first_rows
 from unlearnkit.errors import ParameterError, StateError, TrainingError
 from unlearnkit.learner import Batch, Learner, Warm
-from unlearnkit.memory import give_back
 from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.plan import PlannedStep
 from unlearnkit.threads import one_thread
@@ -79,7 +78,6 @@ def train_shard(task: ShardTask) -> Iterator[TrainedStep]:
     scratch: dict[str, Any] = {}
     with one_thread():
         for planned in task.steps:
-            give_back(planned.n)
             began = time.perf_counter()
             if planned.constant:
                 assert planned.classes is not None

@@ -204,6 +204,16 @@ def test_edges_alone_are_those_of_a_dataset(kind, sample, filtered):
     assert models[0] == models[1]
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("n_features", [1, 20])
+@pytest.mark.parametrize("n", [40, 100])
+def test_edges_alone_leave_the_rows_as_they_are(order, n_features, n):
+    X = np.array(np.random.default_rng(0).normal(size=(100, n_features)), order=order)
+    before = X.copy()
+    edges_alone(replace(encode(X), values=X), n, [], {"verbosity": -1})
+    assert np.array_equal(X, before)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 def test_sparse_rows(drive, dtype):
     X = sparse.random(400, 30, 0.1, format="csr", random_state=0) * 10

@@ -61,12 +61,15 @@ def _sample(rows: AnyArray) -> tuple[list[AnyArray], list[AnyArray]]:
 
 
 def _sorted(column: AnyArray) -> AnyArray:
-    """Sorted, as LightGBM would sort it, several times as slowly; with missing values it has a way of its own."""
-    return column.copy() if np.isnan(column).any() else np.sort(column)
+    """Sorted in place, as LightGBM would sort it, several times as slowly; with missing values it has its own way."""
+    if not np.isnan(column).any():
+        column.sort()
+    return column
 
 
 def _columns(rows: AnyArray) -> Iterator[AnyArray]:
-    """The numbers of each column as LightGBM reads them: some columns at a time, all would be twice the rows."""
+    """The numbers of each column as LightGBM reads them, to be changed: some at a time, all would be twice the rows."""
     read = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
     for i in range(0, read.shape[1], _AT_ONCE):
-        yield from np.ascontiguousarray(read[:, i : i + _AT_ONCE].T, dtype=np.float64)
+        # A copy even where a column lies like this already.
+        yield from np.array(read[:, i : i + _AT_ONCE].T, dtype=np.float64, order="C")
