@@ -20,7 +20,7 @@ from unlearnkit.typing import AnyArray, Features, FloatArray, Task
 State = TypeVar("State")
 State_co = TypeVar("State_co", covariant=True)
 
-RENEW_EDGES_AT = Fraction(2, 5)
+RENEW_EDGES_AT = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,7 +297,7 @@ def test_the_guard_is_for_sliced_log_losses_and_can_be_overridden(drive):
 def test_bins_are_coarse_until_they_are_renewed_unless_their_number_is_given(drive):
     steps = [drive.step_of(r, 5) for r in range(5)]
     default, own = drive.wrap().settings, drive.wrap(max_bins=99).settings
-    assert [default.binning(step, 0).get("max_bin") for step in steps] == [COARSE, None, None, None, None]
+    assert [default.binning(step, 0).get("max_bin") for step in steps] == [COARSE, COARSE, None, None, None]
     assert "max_bin" not in default.binning(drive.step_of(0, 1), 0)
     assert [own.binning(step, 0)["max_bin"] for step in steps] == [99] * 5
 

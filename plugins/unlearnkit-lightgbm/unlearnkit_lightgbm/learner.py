@@ -26,7 +26,7 @@ from unlearnkit_lightgbm.state import Edges, Trees
 RECOMMENDED_SLICES = 5
 HELD_OUT = 0.1
 # Changes when the same parameters would train other trees.
-_METHOD = b"unlearnkit-lightgbm additive 2:"
+_METHOD = b"unlearnkit-lightgbm additive 3:"
 
 
 @dataclass(frozen=True)

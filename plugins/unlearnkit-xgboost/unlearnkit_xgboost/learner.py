@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xgboost import Booster, XGBModel
 
 # To be counted up when the same parameters would lead to other trees.
-_SCHEME = "xgboost-2"
+_SCHEME = "xgboost-3"
 _NEUTRAL = NEUTRAL | {"verbosity", "nthread", "importance_type", "validate_parameters"}
 
 
