@@ -61,11 +61,16 @@ class Case:
 
 def cases(*, quick: bool) -> list[Case]:
     trees, forest = (10, 5) if quick else (100, 20)
-    net_model = TorchModel(module=net, loss="cross_entropy", optimizer="adam", epochs=1 if quick else 3)
+
+    def torch_case(name: str, module: Any) -> Case:
+        model = TorchModel(module=module, loss="cross_entropy", optimizer="adam", epochs=1 if quick else 3)
+        return Case(name, model, bare_torch, np.float32)
+
     return [
         Case("LightGBM", lightgbm.LGBMClassifier(n_estimators=trees, verbose=-1), bare_lightgbm),
         Case("XGBoost", xgboost.XGBClassifier(n_estimators=trees, n_jobs=1), bare_xgboost),
-        Case("torch", net_model, bare_torch, np.float32),
+        torch_case("torch", net),
+        torch_case("torch, a class of one's own", Net),
         Case("tree", DecisionTreeClassifier(), bare_sklearn),
         Case("forest", RandomForestClassifier(forest), bare_forest),
         Case("hist. boosting", HistGradientBoostingClassifier(max_iter=trees), bare_sklearn),
@@ -75,6 +80,17 @@ def cases(*, quick: bool) -> list[Case]:
 
 def net() -> nn.Module:
     return nn.Sequential(nn.Linear(FEATURES, 64), nn.Tanh(), nn.Linear(64, 2))
+
+
+class Net(nn.Module):
+    """The same network as a class, of whose layers nobody knows in which order it calls them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(FEATURES, 64), nn.Linear(64, 2)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.first(rows)))
 
 
 # -- the bare calls --------------------------------------------------------------------------------------------------
