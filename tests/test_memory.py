@@ -43,7 +43,8 @@ def test_freed_pieces_go_back_only_where_many_rows_come() -> None:
 @glibc_only
 def test_a_large_array_leaves_no_hole() -> None:
     # Once it has freed an array as large as this, glibc gives no smaller one pages of its own.
-    del [np.ones(30 * MIB, dtype=np.uint8)][:]
+    large = np.ones(30 * MIB, dtype=np.uint8)
+    del large
     arrays = [empty((MIB,), np.dtype(np.uint8)) for _ in range(64)]
     for array in arrays:
         array[:] = 1
