@@ -1,5 +1,6 @@
 """The tutorial and the template are one code, and the template, copied out and installed alone, passes its tests."""
 
+import ast
 import json
 import os
 import re
@@ -37,6 +38,23 @@ def test_every_line_of_the_template_is_in_the_tutorial(name):
         assert rest.count(block) == 1, f"{name} does not have this block once:\n{block}"
         rest = rest.replace(block, "")
     assert rest.strip() == ""
+
+
+def test_first_party_plugins_import_what_the_tutorial_allows():
+    table = TUTORIAL.partition("## What a plugin may import")[2].partition("\n## ")[0]
+    allowed = {row[1]: row[2] for row in re.finditer(r"^\| `(unlearnkit\.\w+)` \| (.*) \|$", table, re.MULTILINE)}
+    found = [
+        (node.module, alias.name)
+        for source in DOCS.parent.glob("plugins/*/unlearnkit_*/*.py")
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("unlearnkit.")
+        for alias in node.names
+    ]
+    assert found
+    # Of these two the table names none: all that is in them may be had.
+    whole = ("unlearnkit.errors", "unlearnkit.typing")
+    refused = {(m, name) for m, name in found if m not in whole and f"`{name}`" not in allowed.get(m, "")}
+    assert refused == set()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ _OWN_PAGES = 1 << 18
 
 
 def give_back(n: int) -> None:
-    """Give back freed memory that the C library would keep, before a shard of `n` rows is trained again.
+    """Give back freed memory that the C library would keep, before a shard of `n` rows is read or trained.
 
     glibc keeps what was freed, in pieces that fit nothing larger: shard after shard would add to them. Nothing is done
     for few rows, or where the library has no such call. Memory has to be had anew afterwards, which takes a percent or

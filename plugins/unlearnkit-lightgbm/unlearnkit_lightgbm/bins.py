@@ -12,6 +12,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from unlearnkit.memory import empty
 from unlearnkit.typing import AnyArray
 from unlearnkit_lightgbm.matrix import Matrix
 
@@ -71,5 +72,9 @@ def _columns(rows: AnyArray) -> Iterator[AnyArray]:
     """The numbers of each column as LightGBM reads them, to be changed: some at a time, all would be twice the rows."""
     read = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
     for i in range(0, read.shape[1], _AT_ONCE):
-        # A copy even where a column lies like this already.
-        yield from np.array(read[:, i : i + _AT_ONCE].T, dtype=np.float64, order="C")
+        some = read[:, i : i + _AT_ONCE].T
+        # A copy even where a column lies like this already. In the heap it would leave a hole of its size, which is
+        # that of the rows, until the end of the step.
+        columns = empty(some.shape, np.dtype(np.float64))
+        columns[:] = some
+        yield from columns
