@@ -75,6 +75,15 @@ def test_gaps_are_ready_where_they_are_welcome():
         as_declared(GAPPED, COMPLETE, "toy", GAPPED.dtype, exact=False)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [1e200, np.inf, -np.inf, np.nan])
+def test_few_rows_whose_squares_are_beyond_all_bounds(value):
+    X = ROWS.copy()
+    X[1, 1] = value
+    assert is_ready(X, (3,), X.dtype, nan=False) == np.isfinite(value)
+    assert is_ready(X, (3,), X.dtype, nan=True) == (not np.isinf(value))
+
+
 def test_many_rows_with_gaps_are_left_to_the_checks():
     assert not is_ready(LONG_GAPPED, (3,), LONG.dtype, nan=True)
     assert as_declared(LONG_GAPPED, GAPS, "toy", LONG.dtype, exact=False) is LONG_GAPPED

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import joblib
@@ -54,7 +55,7 @@ class Constituent:
     checkpoint: Checkpoint | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """All that a prediction reads.
 
@@ -81,10 +82,19 @@ class Snapshot:
     schema: Schema
     joint: Joint = field(default_factory=Joint, compare=False, repr=False)
 
-    @property
+    @cached_property
     def all_abstain(self) -> bool:
         """Whether there is no constituent."""
         return all(c is None for c in self.constituents)
+
+    @cached_property
+    def _trained(self) -> list[Any]:
+        return [c.state for c in self.constituents if c is not None and c.constant is None]
+
+    @cached_property
+    def _are_plain(self) -> bool:
+        """Whether what the constituents predict needs neither completing nor placing."""
+        return all(map(self._is_plain, self.constituents))
 
     @property
     def states(self) -> list[Any]:
@@ -117,13 +127,14 @@ class Snapshot:
         """
         if self.all_abstain:
             return self._predict_prior(X.shape[0])
+        n = X.shape[0]
+        together = self._in_one_piece() if n <= FEW_ROWS else None
+        if together is not None:
+            with self._shared(X) as rows:
+                return self._of_all(together(rows), n)
         # Asked before a learner may hold joblib to one thread.
         jobs = joblib.effective_n_jobs(n_jobs)
-        n = X.shape[0]
         with self._shared(X) as rows:
-            together = self._in_one_piece() if n <= FEW_ROWS else None
-            if together is not None:
-                return self._of_all(together(rows), n)
             predictions = self._predictions(rows, n, jobs)
             return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
 
@@ -148,12 +159,11 @@ class Snapshot:
 
     def _in_one_piece(self) -> PredictAll | None:
         """What predicts from all constituents that are trained; None as long as each is to be asked for itself."""
-        trained = [c.state for c in self.constituents if c is not None and c.constant is None]
-        return self.joint.asked(self.learner, trained) if trained else None
+        return self.joint.asked(self.learner, self._trained) if self._trained else None
 
     def _of_all(self, predicted: Iterable[FloatArray], n: int) -> FloatArray:
         """The aggregated prediction from those of the constituents that are trained, in order."""
-        if isinstance(predicted, np.ndarray) and all(map(self._is_plain, self.constituents)):
+        if isinstance(predicted, np.ndarray) and self._are_plain:
             return self.aggregation.of_all(predicted)
         found = iter(predicted)
         return self.aggregation(

@@ -24,6 +24,7 @@ from unlearnkit.cells import (
 )
 from unlearnkit.data import ShardRecords, SliceFacts, Sought
 from unlearnkit.ledger import Cell
+from unlearnkit.memory import give_back
 from unlearnkit.records import (
     CLASSES,
     Place,
@@ -131,6 +132,8 @@ class StoredRecords:
         n = sum(cell.n_records for cell in cells)
         # What is not trained on is almost as much as the rows.
         found = join_cells((self._read(cell).to_train() for cell in cells), self._schema, n)
+        # What reading took, almost as much again, would add to what training takes.
+        give_back(n)
         return lambda: found
 
     def rows(self, shard: int) -> ShardRecords:

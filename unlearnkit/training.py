@@ -12,7 +12,6 @@ import numpy as np
 from unlearnkit.data import ShardRecords, first_rows
 from unlearnkit.errors import ParameterError, StateError, TrainingError
 from unlearnkit.learner import Batch, Learner, Warm
-from unlearnkit.memory import give_back
 from unlearnkit.parts import pack_json, unpack_json
 from unlearnkit.plan import PlannedStep
 from unlearnkit.threads import one_thread
@@ -75,8 +74,6 @@ def train_shard(task: ShardTask) -> Iterator[TrainedStep]:
     TrainingError
         If the framework fails in a step; the steps before it have been yielded.
     """
-    # What it took to read the rows, almost as much again, would add to what training takes.
-    give_back(len(task.records))
     parts = task.parent
     scratch: dict[str, Any] = {}
     with one_thread():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from unlearnkit.carried import components
 from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.parts import pack_json
@@ -31,15 +33,42 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(pack_json([SCHEME, *parts])).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Finite:
+    """Rows that were looked at, so that nobody has to do so for each state again.
+
+    Attributes
+    ----------
+    rows : ndarray
+        Of finite numbers, which stay so as float32, as which trees read them.
+    """
+
+    rows: AnyArray
+
+
+# Of a sum of squares: the root of it is far below the largest float32.
+_SMALL = 1e30
+
+
+def are_finite(X: Features) -> bool:
+    """Whether these are rows for `Finite`; False where that takes long to say."""
+    return isinstance(X, np.ndarray) and X.dtype.kind == "f" and float(np.vdot(X, X)) < _SMALL
+
+
 @contextmanager
-def sequential() -> Iterator[None]:
-    """One thread for BLAS, OpenMP and joblib: their number changes the last bits of float32 products and sums."""
+def sequential(*, finite: bool = False) -> Iterator[None]:
+    """One thread for BLAS, OpenMP and joblib: their number changes the last bits of float32 products and sums.
+
+    Where the rows are known to be `finite`, estimators do not look at them again.
+    """
     from joblib import parallel_config
+    from sklearn import config_context
 
     if is_sequential():
         yield
         return
-    with parallel_config(backend="sequential"), one_thread():
+    unseen = config_context(assume_finite=True) if finite else nullcontext()
+    with parallel_config(backend="sequential"), one_thread(), unseen:
         _held.here = True
         try:
             yield
@@ -68,6 +97,8 @@ class SklearnLearner:
         self.capabilities = capabilities
         self.fingerprint = digest(type(self).__name__, fingerprint(model))
         self.model = clone(model)
+        # What the parts of a compound hand to each other nobody has looked at.
+        self._is_simple = type(model).__module__.startswith("sklearn.") and len(list(components(model, "model"))) == 1
 
     @property
     def is_classifier(self) -> bool:
@@ -96,16 +127,19 @@ class SklearnLearner:
 
     @contextmanager
     def sharing(self, X: Features) -> Iterator[Features]:
-        """The rows as they are, and one thread for the predictions of all states."""
-        with sequential():
-            yield X
+        """The rows, looked at once, and one thread for the predictions of all states."""
+        finite = self._is_simple and are_finite(X)
+        with sequential(finite=finite):
+            yield Finite(X) if finite else X
 
-    def predict(self, state: Any, X: Features) -> FloatArray:
+    def predict(self, state: Any, X: Any) -> FloatArray:
         """Probabilities, one-hot votes, or values."""
+        finite = isinstance(X, Finite)
+        rows = X.rows if finite else X
         if is_sequential():
-            return self.answer(state, X)
-        with sequential():
-            return self.answer(state, X)
+            return self.answer(state, rows)
+        with sequential(finite=finite):
+            return self.answer(state, rows)
 
     def answer(self, model: Any, X: Features) -> FloatArray:
         """What a fitted estimator predicts, in the form that the core wants."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unlearnkit.typing import Features, FloatArray
+from unlearnkit.typing import FloatArray
 from unlearnkit_sklearn.archives import broken
 from unlearnkit_sklearn.base import SklearnLearner, checked
 
@@ -49,7 +49,7 @@ class Grown:
 class GrownLearner(SklearnLearner):
     """Base of the learners whose state is a `Grown`."""
 
-    def predict(self, state: Grown, X: Features) -> FloatArray:
+    def predict(self, state: Grown, X: Any) -> FloatArray:
         """What the ensemble of all members predicts."""
         return super().predict(self.whole(state), X)
 

@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations
 
 from unlearnkit_torch import TorchModel
-from unlearnkit_torch.direct import calls
+from unlearnkit_torch.direct import calls, in_one
 from unlearnkit_torch.learner import TorchLearner
 
 ROWS = torch.linspace(-1, 1, 12).reshape(4, 3)
@@ -69,6 +69,44 @@ def twice():
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
+class Doubled(Own):
+    """A module that is called in a way of its own."""
+
+    def __call__(self, x):
+        return 2 * super().__call__(x)
+
+
+class Inside(Own):
+    """The same one level below."""
+
+    def _call_impl(self, x):
+        return 2 * super()._call_impl(x)
+
+
+def own(**changes):
+    module = Own()
+    vars(module).update(changes)
+    return module
+
+
+def compiled_linear():
+    layer = nn.Linear(3, 2)
+    layer._compiled_call_impl = lambda x: x - 7
+    return layer
+
+
+def own_hooked():
+    module = Own()
+    module.register_forward_hook(lambda _, __, answer: answer * 3)
+    return module
+
+
+def own_hooked_inside():
+    module = Own()
+    module.inner[0].register_forward_pre_hook(lambda _, given: (given[0] + 1,))
+    return module
+
+
 MODULES = {
     "net": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2, bias=False)), 4),
     "nested": (lambda: nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), nn.BatchNorm1d(4)), 3),
@@ -77,6 +115,14 @@ MODULES = {
     "replaced": (replaced, 2),
     "linear": (lambda: nn.Linear(3, 2), 1),
     "own": (Own, 1),
+    "own, hooked": (own_hooked, 1),
+    "own, hooked inside": (own_hooked_inside, 1),
+    "own, called otherwise": (Doubled, 1),
+    "own, called otherwise inside": (Inside, 1),
+    "own, replaced": (lambda: own(forward=lambda x: x - 7), 1),
+    "own, its call replaced": (lambda: own(_call_impl=lambda x: x - 7), 1),
+    "own, compiled": (lambda: own(_compiled_call_impl=lambda x: x - 7), 1),
+    "linear, compiled": (lambda: nn.Sequential(compiled_linear()), 1),
     "own inside": (lambda: nn.Sequential(nn.Identity(), Own(), nn.Flatten()), 3),
     "subclass": (lambda: nn.Sequential(Louder(3, 2)), 1),
     "sequence of its own": (lambda: Backwards(nn.Tanh(), nn.Linear(3, 3)), 1),
@@ -97,6 +143,7 @@ def test_the_calls_answer_as_the_module_does(name):
     for call in found:
         answer = call(answer)
     assert torch.equal(answer, module(ROWS))
+    assert torch.equal(in_one(found)(ROWS), answer)
     assert len(found) == number
 
 

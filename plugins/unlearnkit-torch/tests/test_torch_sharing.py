@@ -142,7 +142,7 @@ def test_answers_that_are_views_of_the_rows_are_not_spoilt_by_the_next_module(wr
     modules = [Sometimes(w) for w in writes]
     alone = [module(rows.clone()) for module in modules]
     with torch.inference_mode():
-        found = outputs([[module] for module in modules], rows)
+        found = outputs(modules, rows)
     assert [a.numpy().tobytes() for a in found] == [a.numpy().tobytes() for a in alone]
     assert rows.numpy().tobytes() == torch.tensor([[0.0, -0.0, float("nan"), 3.0]]).numpy().tobytes()
 
@@ -150,7 +150,7 @@ def test_answers_that_are_views_of_the_rows_are_not_spoilt_by_the_next_module(wr
 def test_a_module_that_gives_its_input_another_shape_does_so_for_itself():
     rows = torch.arange(9.0).reshape(3, 3)
     with torch.inference_mode():
-        found = outputs([[torch.Tensor.t_]] * 3 + [[lambda x: x.unsqueeze_(1)]] * 2, rows)
+        found = outputs([torch.Tensor.t_] * 3 + [lambda x: x.unsqueeze_(1)] * 2, rows)
     assert all(torch.equal(one, rows.t()) for one in found[:3])
     assert [one.shape for one in found[3:]] == [(3, 1, 3)] * 2
 

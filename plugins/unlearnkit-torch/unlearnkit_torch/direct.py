@@ -1,6 +1,6 @@
-"""Modules of torch's own layers, called without what ``torch.nn.Module`` does in Python around each of them.
+"""Modules called without what ``torch.nn.Module`` does in Python around each of torch's own layers.
 
-Of one row that takes longer than the layers themselves. Code of the user's own is called as ever.
+Of one row that takes longer than the layers themselves. A module of the user's own calls its layers as ever.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import module as hooks
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 
-_TORCH = "torch.nn.modules."
+# What of a module is called before, after or instead of its ``forward``.
+_BESIDES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_compiled_call_impl")
 
 
 def calls(module: nn.Module) -> list[Call]:
@@ -31,7 +33,7 @@ def calls(module: nn.Module) -> list[Call]:
     >>> bool((answer == module(torch.ones(1, 2))).all())
     True
     """
-    if not type(module).__module__.startswith(_TORCH) or _is_hooked(module):
+    if _is_called_otherwise(module):
         return [module]
     # Not what is derived from these: it may have another forward.
     if isinstance(module, nn.Sequential) and type(module) is nn.Sequential:
@@ -41,9 +43,14 @@ def calls(module: nn.Module) -> list[Call]:
     return [module.forward]
 
 
-def _is_hooked(module: nn.Module) -> bool:
-    """Whether something else is to be called than the layer, or something besides it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))  # noqa: SLF001
+def _is_called_otherwise(module: nn.Module) -> bool:
+    """Whether to call the module is something else than to call the ``forward`` of its class."""
+    kind = type(module)
+    return (
+        any(getattr(module, name) for name in _BESIDES)
+        or any(getattr(kind, name) is not getattr(nn.Module, name) for name in ("__call__", "_call_impl"))
+        or not vars(module).keys().isdisjoint(("forward", "_call_impl"))
+    )
 
 
 def all_are_hooked() -> bool:
@@ -51,23 +58,28 @@ def all_are_hooked() -> bool:
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)  # noqa: SLF001
 
 
-def outputs(modules: Sequence[Sequence[Call]], rows: Tensor) -> list[Tensor]:
-    """What each module, given by its `calls`, answers to rows that it may write into: those that do not share them."""
-    if rows.device.type == "cpu":
-        shared = rows.clone()
-        content = shared.numpy()
-        before, answers = content.tobytes(), []
-        for module in modules:
-            # A tensor of its own, whose shape it may change.
-            answers.append(_answered(module, shared.detach()))
-            if content.tobytes() != before:
-                break
-        else:
-            return answers
-    return [_answered(module, rows.clone()) for module in modules]
+def in_one(module: Sequence[Call]) -> Call:
+    """These calls, one after the other, as one."""
+    return module[0] if len(module) == 1 else partial(_answered, module)
 
 
 def _answered(module: Sequence[Call], rows: Tensor) -> Tensor:
     for call in module:
         rows = call(rows)
     return rows
+
+
+def outputs(modules: Sequence[Call], rows: Tensor) -> list[Tensor]:
+    """What each module answers to rows that it may write into: those that do not share them."""
+    if rows.device.type == "cpu":
+        content = rows.numpy()
+        before, answers = content.tobytes(), []
+        for module in modules:
+            # A tensor of its own, whose shape it may change.
+            answers.append(module(rows.detach()))
+            if content.tobytes() != before:
+                rows.copy_(torch.frombuffer(bytearray(before), dtype=rows.dtype).reshape(rows.shape))
+                break
+        else:
+            return answers
+    return [module(rows.clone()) for module in modules]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
-from unlearnkit_torch.direct import all_are_hooked, calls, outputs
+from unlearnkit_torch.direct import all_are_hooked, calls, in_one, outputs
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
@@ -87,6 +87,8 @@ class TorchLearner:
         self.model.input_dtype = None if self.model.input_dtype is None else dtype_name(self.model.input_dtype)
         self.model.device = str(self.model.device)
         check(self.model)
+        self._input_dtype = INPUT_DTYPES[self.model.input_dtype or self.model.dtype]
+        self._numpy_dtype = torch.empty(0, dtype=self._input_dtype).numpy().dtype
         self.meaning = output_of(self.model.loss, self.model.output)
         self.fingerprint = fingerprint([type(model), plain(self.model.get_params(deep=False))])
         classifies = self.model.task == "classification"
@@ -163,7 +165,7 @@ class TorchLearner:
             X=self._features(batch),
             y=losses.targets(self.model, batch),
             weight=losses.weights(self.model, batch),
-            dtype=self._input_dtype(),
+            dtype=self._input_dtype,
         )
         trainer.run(rows, work, self._ticks(position, length, work.total), order)
         if work.total == 0 and self.model.scheduler_step != "batch":
@@ -189,21 +191,16 @@ class TorchLearner:
             warnings.filterwarnings("ignore", message=".*not writable.*")
             rows = torch.as_tensor(X)
         # A batch of narrow numbers is read and converted faster than one of wide numbers is read.
-        narrow = rows.dtype in NARROW and rows.element_size() < self._input_dtype().itemsize
-        return rows.to(device=self.model.device, dtype=rows.dtype if narrow else self._input_dtype())
-
-    def _input_dtype(self) -> torch.dtype:
-        return INPUT_DTYPES[self.model.input_dtype or self.model.dtype]
+        narrow = rows.dtype in NARROW and rows.element_size() < self._input_dtype.itemsize
+        return rows.to(device=self.model.device, dtype=rows.dtype if narrow else self._input_dtype)
 
     def module(self, state: TorchState) -> nn.Module:
         """The module of a state, in eval mode; only to be read."""
         return state.weights.made(lambda tensors: self._restored(state.sizes, state.birth, tensors))
 
-    @contextmanager
-    def sharing(self, X: Features) -> Iterator[Features]:
+    def sharing(self, X: Features) -> AbstractContextManager[Any]:
         """Rows of one batch as a tensor, more as they are; torch's switches are held for the predictions of all."""
-        with predicting():
-            yield self._rows(X) if len(X) <= self._batch_size(X) else X
+        return predicting(lambda: self._rows(X) if len(X) <= self._batch_size(X) else X)
 
     def predict(self, state: TorchState, X: Features) -> FloatArray:
         """Probabilities, votes or values, in batches."""
@@ -218,12 +215,12 @@ class TorchLearner:
         if any(state.sizes != sizes for state in states):
             return None
         modules = [self.module(state) for state in states]
-        whole, direct = [[module] for module in modules], [calls(module) for module in modules]
+        direct = [in_one(calls(module)) for module in modules]
 
         def predict_all(X: Any) -> Iterable[FloatArray]:
             if not isinstance(X, Tensor) or not is_predicting():
                 return [self.predict(state, X) for state in states]
-            answers = outputs(whole if all_are_hooked() else direct, X)
+            answers = outputs(modules if all_are_hooked() else direct, X)
             return losses.all_predictions(answers, self.meaning, sizes.n_classes, sizes.n_targets)
 
         return predict_all
@@ -248,7 +245,7 @@ class TorchLearner:
         if given is not None:
             return int(given)
         least, most = _AT_ONCE
-        width: int = math.prod(X.shape[1:]) * self._input_dtype().itemsize
+        width: int = math.prod(X.shape[1:]) * self._input_dtype.itemsize
         return min(max(_BATCH_BYTES // max(width, 1), least), most)
 
     def _predict(self, module: nn.Module, sizes: construct.Sizes, X: Features) -> FloatArray:
@@ -258,7 +255,13 @@ class TorchLearner:
 
     def _rows(self, X: Features) -> Tensor:
         # Copied: kernels may take another path for memory that is aligned in another way.
-        return torch.tensor(X, dtype=self._input_dtype(), device=self.model.device)
+        if self._is_as_it_should_be(X):
+            return torch.from_numpy(X).clone(memory_format=torch.contiguous_format)
+        return torch.tensor(X, dtype=self._input_dtype, device=self.model.device)
+
+    def _is_as_it_should_be(self, X: Features) -> bool:
+        """Whether only a copy is wanted, which is made in half the time; torch warns of arrays that are read-only."""
+        return X.dtype == self._numpy_dtype and self.model.device == "cpu" and X.flags.writeable
 
     def save(self, state: TorchState) -> dict[str, bytes]:
         """Weights and training state as safetensors, the rest as JSON."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,7 +136,7 @@ def predictions(output: Tensor, meaning: str, n_classes: int | None, n_targets: 
 
 
 def all_predictions(
-    outputs: Sequence[Tensor], meaning: str, n_classes: int | None, n_targets: int | None
+    outputs: list[Tensor], meaning: str, n_classes: int | None, n_targets: int | None
 ) -> Iterable[FloatArray]:
     """`predictions` of several outputs as float64: in one go where it is known to change no bit.
 
@@ -145,10 +145,19 @@ def all_predictions(
     """
     shape = outputs[0].shape
     plain = meaning == "logits" and len(shape) == 2 and shape[1] == n_classes and shape[1] > 1  # noqa: PLR2004
-    if not plain or outputs[0].device.type != "cpu" or any(output.shape != shape for output in outputs):
+    together = _stacked(outputs) if plain and outputs[0].device.type == "cpu" else None
+    if together is None:
         return [predictions(o, meaning, n_classes, n_targets).astype(np.float64, copy=False) for o in outputs]
-    found = predictions(torch.cat(tuple(outputs)), meaning, n_classes, n_targets).astype(np.float64, copy=False)
-    return found.reshape(len(outputs), *shape)
+    found = predictions(together.reshape(-1, shape[1]), meaning, n_classes, n_targets)
+    return found.astype(np.float64, copy=False).reshape(len(outputs), *shape)
+
+
+def _stacked(outputs: list[Tensor]) -> Tensor | None:
+    """The outputs as one; None if they are not of one shape, which takes longer to ask each than torch to say."""
+    try:
+        return torch.stack(outputs)
+    except RuntimeError:
+        return None
 
 
 def of_known_classes(output: AnyArray, n_classes: int) -> AnyArray:

@@ -6,7 +6,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +19,9 @@ _random_lock = threading.RLock()
 _deterministic: Any = torch.utils.deterministic
 _inside = 0
 _predicting = threading.local()
-_saved: tuple[Any, ...] = ()
+_threads = 1
+_changed: list[tuple[Callable[[Any], None], Any]] = []
+_NOTHING = nullcontext()
 
 
 @contextmanager
@@ -27,22 +29,30 @@ def pinned() -> Iterator[None]:
     """Hold the process-wide switches of torch at fixed values while any thread is inside."""
     _enter()
     try:
-        # To switch off what is off takes as long as a layer of a small module.
-        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
+        with _no_autocast():
             yield
     finally:
         _leave()
 
 
 @contextmanager
-def predicting() -> Iterator[None]:
-    """Hold the switches, and no gradients."""
-    with pinned(), torch.inference_mode():
-        _predicting.here = True
-        try:
-            yield
-        finally:
-            _predicting.here = False
+def predicting(read: Callable[[], Any] = lambda: None) -> Iterator[Any]:
+    """Hold the switches, and no gradients; gives what `read` does inside."""
+    _enter()
+    try:
+        with _no_autocast(), torch.inference_mode():
+            _predicting.here = True
+            try:
+                yield read()
+            finally:
+                _predicting.here = False
+    finally:
+        _leave()
+
+
+def _no_autocast() -> AbstractContextManager[Any]:
+    # To switch off what is off takes as long as a layer of a small module.
+    return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else _NOTHING
 
 
 def is_predicting() -> bool:
@@ -51,20 +61,15 @@ def is_predicting() -> bool:
 
 
 def _enter() -> None:
-    global _inside, _saved  # noqa: PLW0603
+    global _inside, _threads  # noqa: PLW0603
     with _switches_lock:
         if _inside == 0:
-            _saved = (
-                torch.get_num_threads(),
-                torch.are_deterministic_algorithms_enabled(),
-                torch.is_deterministic_algorithms_warn_only_enabled(),
-                torch.get_default_dtype(),
-                torch.backends.cudnn.benchmark,
-            )
-            torch.use_deterministic_algorithms(True)
-            # Constructors make their weights in the default dtype before they are converted.
-            torch.set_default_dtype(torch.float32)
-            torch.backends.cudnn.benchmark = False
+            _threads = torch.get_num_threads()
+            for read, write, wanted in _SWITCHES:
+                # Setting one takes longer than a layer of a small module, and most are as they should be.
+                if (found := read()) != wanted:
+                    _changed.append((write, found))
+                    write(wanted)
         # OpenMP keeps the number per thread, so each thread that comes in has to set its own.
         torch.set_num_threads(1)
         _inside += 1
@@ -76,11 +81,31 @@ def _leave() -> None:
         _inside -= 1
         # MKL's number is shared: raising it while another thread is inside would change that thread's bits.
         if _inside == 0:
-            threads, deterministic, warn_only, dtype, benchmark = _saved
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-            torch.set_default_dtype(dtype)
-            torch.backends.cudnn.benchmark = benchmark
+            torch.set_num_threads(_threads)
+            while _changed:
+                write, found = _changed.pop()
+                write(found)
+
+
+def _deterministic_now() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def _set_deterministic(found: tuple[bool, bool]) -> None:
+    mode, warn_only = found
+    torch.use_deterministic_algorithms(mode, warn_only=warn_only)
+
+
+def _set_benchmark(found: bool) -> None:  # noqa: FBT001
+    torch.backends.cudnn.benchmark = found
+
+
+_SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], None], Any], ...] = (
+    (_deterministic_now, _set_deterministic, (True, False)),
+    # Constructors make their weights in the default dtype before they are converted.
+    (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+    (lambda: torch.backends.cudnn.benchmark, _set_benchmark, False),
+)
 
 
 @contextmanager
