@@ -29,9 +29,19 @@ class Aggregation:
     rule: str | Aggregate
     identity: str
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's own."""
+        return callable(self.rule)
+
     def __call__(self, predictions: Iterable[FloatArray | None]) -> FloatArray:
-        """Aggregate the predictions of the shards in order; None for one that abstains. One at least is there."""
+        """Aggregate the predictions of the shards in order; None for one that abstains. One at least is there.
+
+        An array (S, n, ...) of them is what a learner gives that predicts from all in one call.
+        """
         if not callable(self.rule):
+            if self.rule == MEAN and isinstance(predictions, np.ndarray):
+                return _mean_of_array(predictions)
             return _mean(one_hot(p) if self.rule == VOTE else p for p in predictions if p is not None)
         given = list(predictions)
         present = np.array([p is not None for p in given])
@@ -42,15 +52,6 @@ class Aggregation:
                 f"The aggregation function returned shape {result.shape} where {some.shape} was expected."
             )
         return result
-
-    def of_all(self, predictions: FloatArray) -> FloatArray:
-        """The same of one array (S, n, ...) of them, none of which abstains."""
-        if self.rule != MEAN:
-            return self(predictions)
-        # One after the other, as in `_mean`: a sum would add up some of them apart where there is one number of each.
-        mean: FloatArray = np.add.accumulate(predictions, axis=0, dtype=np.float64)[-1]
-        mean /= len(predictions)
-        return mean
 
 
 def choose(aggregation: str | Aggregate, capabilities: Capabilities) -> Aggregation:
@@ -95,3 +96,11 @@ def _mean(predictions: Iterable[FloatArray]) -> FloatArray:
     assert total is not None
     total /= count
     return total
+
+
+def _mean_of_array(predictions: FloatArray) -> FloatArray:
+    """The same of an array, in which none abstains."""
+    # One after the other: a sum would add up some of them apart where there is one number of each.
+    mean: FloatArray = np.add.accumulate(predictions, axis=0, dtype=np.float64)[-1]
+    mean /= len(predictions)
+    return mean

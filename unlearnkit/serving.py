@@ -129,19 +129,25 @@ class Snapshot:
             return self._predict_prior(X.shape[0])
         n = X.shape[0]
         together = self._in_one_piece() if n <= FEW_ROWS else None
-        if together is not None:
-            with self._shared(X) as rows:
-                return self._of_all(together(rows), n)
         # Asked before a learner may hold joblib to one thread.
-        jobs = joblib.effective_n_jobs(n_jobs)
+        jobs = 1 if together is not None else joblib.effective_n_jobs(n_jobs)
         with self._shared(X) as rows:
-            predictions = self._predictions(rows, n, jobs)
-            return self.aggregation(None if c is None else next(predictions) for c in self.constituents)
+            found = self._of_each(rows, n, jobs) if together is None else self._of_all(together(rows), n)
+            if not self.aggregation.is_own:
+                return self.aggregation(found)
+            found = list(found)
+        # What a learner holds for its predictions is not for the user's function.
+        return self.aggregation(found)
 
     def _shared(self, X: Features) -> AbstractContextManager[Any]:
         learner: Any = self.learner
         kind: Any = type(learner)
         return learner.sharing(X) if is_able(kind, Sharing) else nullcontext(X)
+
+    def _of_each(self, rows: Any, n: int, jobs: int) -> Iterable[FloatArray | None]:
+        """The prediction of each shard, each asked for itself; None where it abstains."""
+        predictions = self._predictions(rows, n, jobs)
+        return (None if c is None else next(predictions) for c in self.constituents)
 
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
         """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
@@ -161,12 +167,12 @@ class Snapshot:
         """What predicts from all constituents that are trained; None as long as each is to be asked for itself."""
         return self.joint.asked(self.learner, self._trained) if self._trained else None
 
-    def _of_all(self, predicted: Iterable[FloatArray], n: int) -> FloatArray:
-        """The aggregated prediction from those of the constituents that are trained, in order."""
+    def _of_all(self, predicted: Iterable[FloatArray], n: int) -> Iterable[FloatArray | None]:
+        """The same, from the predictions of the constituents that are trained, in order."""
         if isinstance(predicted, np.ndarray) and self._are_plain:
-            return self.aggregation.of_all(predicted)
+            return predicted
         found = iter(predicted)
-        return self.aggregation(
+        return (
             None if c is None else self._certain(c, n) if c.constant is not None else self._placed(next(found), c)
             for c in self.constituents
         )

@@ -73,8 +73,8 @@ def _columns(rows: AnyArray) -> Iterator[AnyArray]:
     read = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
     for i in range(0, read.shape[1], _AT_ONCE):
         some = read[:, i : i + _AT_ONCE].T
-        # A copy even where a column lies like this already. In the heap it would leave a hole of its size, which is
-        # that of the rows, until the end of the step.
+        # A copy even where a column lies like this already. In the heap so large a one would leave a hole that is not
+        # given back before the end of the step.
         columns = empty(some.shape, np.dtype(np.float64))
         columns[:] = some
         yield from columns

@@ -10,7 +10,10 @@ import pytest
 import sklearn
 from scipy import sparse
 from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier, RandomForestClassifier, VotingClassifier
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.naive_bayes import CategoricalNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -36,9 +39,12 @@ SIMPLE = {
     "neighbours": KNeighborsClassifier(),
     "bayes": GaussianNB(),
     "network": MLPClassifier((4,), max_iter=3),
-    "machine": SVC(kernel=lambda a, b: a @ b.T),
+    "machine": SVC(),
 }
 COMPOUND = {
+    "a kernel of one's own": SVC(kernel=lambda a, b: rbf_kernel(np.sqrt(a), np.sqrt(b))),
+    "weights of one's own": KNeighborsClassifier(weights=lambda distances: 1 / (1 + distances)),
+    "process": GaussianProcessClassifier(RBF()),
     "pipeline": make_pipeline(StandardScaler(), LogisticRegression()),
     "bagged pipelines": BaggingClassifier(make_pipeline(StandardScaler(), LogisticRegression()), 3),
     "votes": VotingClassifier([("tree", DecisionTreeClassifier(max_depth=3)), ("bayes", GaussianNB())]),
@@ -49,7 +55,8 @@ class OwnTree(DecisionTreeClassifier):
     """Nobody knows what it makes of its rows."""
 
 
-def states_of(model, features=X, target=None):
+def states_of(model, features=None, target=None):
+    features = X if features is None else features
     target = (CODES > 0 if "monotonic" in str(model) else CODES) if target is None else target
     fitted = wrap(model, n_shards=2, random_state=0).fit(features, target)
     return fitted._ensemble.learner, fitted.estimators_
@@ -116,11 +123,50 @@ def test_they_are_looked_at_once(name):
 
 @pytest.mark.parametrize("model", [*COMPOUND.values(), OwnTree()], ids=[*COMPOUND, "a class of one's own"])
 def test_what_the_parts_of_a_model_hand_on_is_looked_at_every_time(model):
-    learner, states = states_of(model)
+    learner, states = states_of(model, np.abs(X))
     with learner.sharing(X) as read:
         assert read is X
         assert not sklearn.get_config()["assume_finite"]
     assert_alike(learner, states, X[:5])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in sqrt")
+def test_what_a_function_of_the_user_makes_of_the_rows_is_refused_as_ever():
+    learner, states = states_of(COMPOUND["a kernel of one's own"], np.abs(X))
+    with learner.sharing(-np.abs(X[:2])) as read, pytest.raises(ValueError, match="NaN"):
+        learner.predict(states[0], read)
+
+
+def test_rows_that_nobody_has_looked_at_are_refused_in_the_middle_of_others():
+    learner, states = states_of(SIMPLE["tree"])
+    other = np.full((1, 4), np.inf)
+    with learner.sharing(X) as read:
+        before = learner.predict(states[0], read).tobytes()
+        with pytest.raises(ValueError, match="infinity"):
+            learner.predict(states[0], other)
+        with learner.sharing(other) as unread, pytest.raises(ValueError, match="infinity"):
+            learner.predict(states[0], unread)
+        assert sklearn.get_config()["assume_finite"]
+        assert learner.predict(states[0], read).tobytes() == before
+
+
+def test_what_the_user_has_set_stays():
+    learner, states = states_of(SIMPLE["tree"])
+    with sklearn.config_context(assume_finite=True):
+        with learner.sharing(np.full((1, 4), np.inf)) as read:
+            learner.predict(states[0], read)
+        assert sklearn.get_config()["assume_finite"]
+
+
+def test_a_function_that_aggregates_is_left_alone():
+    def mean(predictions, present):
+        seen.append(sklearn.get_config()["assume_finite"])
+        return predictions.mean(axis=0)
+
+    seen: list[bool] = []
+    model = wrap(SIMPLE["tree"], n_shards=2, random_state=0, aggregation=mean).fit(X, CODES)
+    model.predict(X)
+    assert seen == [False]
 
 
 def test_infinity_within_a_pipeline_is_refused_as_ever():

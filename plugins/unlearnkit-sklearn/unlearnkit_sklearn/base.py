@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from unlearnkit.carried import components
 from unlearnkit.fingerprints import fingerprint
 from unlearnkit.learner import Batch, Capabilities, Step
 from unlearnkit.parts import pack_json
@@ -20,6 +19,7 @@ from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_sklearn.labels import translate
 from unlearnkit_sklearn.params import pin
 from unlearnkit_sklearn.storage import Storage, parts_named
+from unlearnkit_sklearn.usercode import codes_of
 from unlearnkit_sklearn.vocabulary import fill_vocabularies
 
 # Raised when the same parameters would come to train another model.
@@ -51,7 +51,7 @@ _SMALL = 1e30
 
 
 def are_finite(X: Features) -> bool:
-    """Whether these are rows for `Finite`; False where that takes long to say."""
+    """Whether these are rows for `Finite`, as far as one sum tells: not if they are no floats in an array, or large."""
     return isinstance(X, np.ndarray) and X.dtype.kind == "f" and float(np.vdot(X, X)) < _SMALL
 
 
@@ -59,26 +59,28 @@ def are_finite(X: Features) -> bool:
 def sequential(*, finite: bool = False) -> Iterator[None]:
     """One thread for BLAS, OpenMP and joblib: their number changes the last bits of float32 products and sums.
 
-    Where the rows are known to be `finite`, estimators do not look at them again.
+    Where all rows are known to be `finite`, estimators do not look at them again.
     """
     from joblib import parallel_config
     from sklearn import config_context
 
-    if is_sequential():
+    if is_sequential(finite=finite):
         yield
         return
-    unseen = config_context(assume_finite=True) if finite else nullcontext()
-    with parallel_config(backend="sequential"), one_thread(), unseen:
-        _held.here = True
+    before = getattr(_held, "finite", None)
+    # What the user has set stays, unless these rows are asked about in the middle of others that were looked at.
+    looking = config_context(assume_finite=finite) if finite or before else nullcontext()
+    with parallel_config(backend="sequential"), one_thread(), looking:
+        _held.finite = finite
         try:
             yield
         finally:
-            _held.here = False
+            _held.finite = before
 
 
-def is_sequential() -> bool:
-    """Whether this thread is inside `sequential`."""
-    return bool(getattr(_held, "here", False))
+def is_sequential(*, finite: bool = False) -> bool:
+    """Whether this thread is inside `sequential`, for rows that are `finite` or not."""
+    return getattr(_held, "finite", None) is finite
 
 
 class SklearnLearner:
@@ -97,8 +99,8 @@ class SklearnLearner:
         self.capabilities = capabilities
         self.fingerprint = digest(type(self).__name__, fingerprint(model))
         self.model = clone(model)
-        # What the parts of a compound hand to each other nobody has looked at.
-        self._is_simple = type(model).__module__.startswith("sklearn.") and len(list(components(model, "model"))) == 1
+        # What the parts of a compound, or functions of the user's, hand on nobody has looked at.
+        self._is_simple = type(model).__module__.startswith("sklearn.") and [*codes_of(model).values()] == [type(model)]
 
     @property
     def is_classifier(self) -> bool:
@@ -136,7 +138,7 @@ class SklearnLearner:
         """Probabilities, one-hot votes, or values."""
         finite = isinstance(X, Finite)
         rows = X.rows if finite else X
-        if is_sequential():
+        if is_sequential(finite=finite):
             return self.answer(state, rows)
         with sequential(finite=finite):
             return self.answer(state, rows)

@@ -46,6 +46,47 @@ def test_a_module_that_writes_into_its_input_spoils_no_rows(drive, blobs, n, dty
     assert (rows == kept).all()
 
 
+class Switching(Greedy):
+    """Sets for the whole process what it has no business with."""
+
+    def forward(self, x):
+        torch.use_deterministic_algorithms(False)
+        torch.set_default_dtype(torch.float64)
+        torch.backends.cudnn.benchmark = True
+        return self.linear(x)
+
+
+def all_switches():
+    return (*switches(), torch.get_default_dtype(), torch.backends.cudnn.benchmark)
+
+
+@pytest.mark.parametrize("user_has", [False, True])
+def test_what_a_module_switches_is_put_back(drive, blobs, user_has):
+    X, y, labels = blobs
+    learner = TorchLearner(TorchModel(**{**MODEL.get_params(), "module": Switching}))
+    try:
+        torch.use_deterministic_algorithms(user_has)
+        torch.backends.cudnn.benchmark = user_has
+        before = all_switches()
+        _, state = drive(learner, X, y, 1, classes=labels)
+        assert all_switches() == before
+        learner.predict(state, X[:1])
+        assert all_switches() == before
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = False
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_default_device_is_no_matter(drive, blobs):
+    X, y, labels = blobs
+    alone = TorchLearner(MODEL)
+    _, state = drive(alone, X, y, 1, classes=labels)
+    with torch.device("meta"):
+        learner = TorchLearner(MODEL)
+    assert learner.predict(state, X).tobytes() == alone.predict(state, X).tobytes()
+
+
 def test_switches_are_let_go(drive, blobs):
     X, y, labels = blobs
     learner = TorchLearner(MODEL)

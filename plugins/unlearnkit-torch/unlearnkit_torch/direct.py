@@ -70,7 +70,10 @@ def _answered(module: Sequence[Call], rows: Tensor) -> Tensor:
 
 
 def outputs(modules: Sequence[Call], rows: Tensor) -> list[Tensor]:
-    """What each module answers to rows that it may write into: those that do not share them."""
+    """What each module answers to rows that it may write into: modules that do so share none.
+
+    Nobody else may read the rows meanwhile: they are as they were once all have answered.
+    """
     if rows.device.type == "cpu":
         content = rows.numpy()
         before, answers = content.tobytes(), []

@@ -88,7 +88,7 @@ class TorchLearner:
         self.model.device = str(self.model.device)
         check(self.model)
         self._input_dtype = INPUT_DTYPES[self.model.input_dtype or self.model.dtype]
-        self._numpy_dtype = torch.empty(0, dtype=self._input_dtype).numpy().dtype
+        self._numpy_dtype = torch.empty(0, dtype=self._input_dtype, device="cpu").numpy().dtype
         self.meaning = output_of(self.model.loss, self.model.output)
         self.fingerprint = fingerprint([type(model), plain(self.model.get_params(deep=False))])
         classifies = self.model.task == "classification"

@@ -20,7 +20,7 @@ _deterministic: Any = torch.utils.deterministic
 _inside = 0
 _predicting = threading.local()
 _threads = 1
-_changed: list[tuple[Callable[[Any], None], Any]] = []
+_found: list[Any] = []
 _NOTHING = nullcontext()
 
 
@@ -61,15 +61,12 @@ def is_predicting() -> bool:
 
 
 def _enter() -> None:
-    global _inside, _threads  # noqa: PLW0603
+    global _inside, _threads, _found  # noqa: PLW0603
     with _switches_lock:
         if _inside == 0:
-            _threads = torch.get_num_threads()
+            _threads, _found = torch.get_num_threads(), [read() for read, _, _ in _SWITCHES]
             for read, write, wanted in _SWITCHES:
-                # Setting one takes longer than a layer of a small module, and most are as they should be.
-                if (found := read()) != wanted:
-                    _changed.append((write, found))
-                    write(wanted)
+                _turn(read, write, wanted)
         # OpenMP keeps the number per thread, so each thread that comes in has to set its own.
         torch.set_num_threads(1)
         _inside += 1
@@ -82,9 +79,14 @@ def _leave() -> None:
         # MKL's number is shared: raising it while another thread is inside would change that thread's bits.
         if _inside == 0:
             torch.set_num_threads(_threads)
-            while _changed:
-                write, found = _changed.pop()
-                write(found)
+            for (read, write, _), found in zip(_SWITCHES, _found, strict=True):
+                _turn(read, write, found)
+
+
+def _turn(read: Callable[[], Any], write: Callable[[Any], None], wanted: Any) -> None:
+    # To set a switch takes longer than a layer of a small module, and most are as they should be.
+    if read() != wanted:
+        write(wanted)
 
 
 def _deterministic_now() -> tuple[bool, bool]:
