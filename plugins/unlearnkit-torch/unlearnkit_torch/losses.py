@@ -148,8 +148,7 @@ def all_predictions(
     together = _stacked(outputs) if plain and outputs[0].device.type == "cpu" else None
     if together is None:
         return [predictions(o, meaning, n_classes, n_targets).astype(np.float64, copy=False) for o in outputs]
-    found = predictions(together.reshape(-1, shape[1]), meaning, n_classes, n_targets)
-    return found.astype(np.float64, copy=False).reshape(len(outputs), *shape)
+    return torch.softmax(together, dim=2).numpy(force=True).astype(np.float64, copy=False)
 
 
 def _stacked(outputs: list[Tensor]) -> Tensor | None:

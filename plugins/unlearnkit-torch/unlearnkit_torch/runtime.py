@@ -64,9 +64,12 @@ def _enter() -> None:
     global _inside, _threads, _found  # noqa: PLW0603
     with _switches_lock:
         if _inside == 0:
-            _threads, _found = torch.get_num_threads(), [read() for read, _, _ in _SWITCHES]
+            _threads, _found = torch.get_num_threads(), []
             for read, write, wanted in _SWITCHES:
-                _turn(read, write, wanted)
+                _found.append(found := read())
+                # To set a switch takes longer than a layer of a small module, and most are as they should be.
+                if found != wanted:
+                    write(wanted)
         # OpenMP keeps the number per thread, so each thread that comes in has to set its own.
         torch.set_num_threads(1)
         _inside += 1
@@ -80,13 +83,8 @@ def _leave() -> None:
         if _inside == 0:
             torch.set_num_threads(_threads)
             for (read, write, _), found in zip(_SWITCHES, _found, strict=True):
-                _turn(read, write, found)
-
-
-def _turn(read: Callable[[], Any], write: Callable[[Any], None], wanted: Any) -> None:
-    # To set a switch takes longer than a layer of a small module, and most are as they should be.
-    if read() != wanted:
-        write(wanted)
+                if read() != found:
+                    write(found)
 
 
 def _deterministic_now() -> tuple[bool, bool]:
