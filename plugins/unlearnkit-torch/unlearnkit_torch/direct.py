@@ -75,12 +75,12 @@ def outputs(modules: Sequence[Call], rows: Tensor) -> list[Tensor]:
     Nobody else may read the rows meanwhile: they are as they were once all have answered.
     """
     if rows.device.type == "cpu":
-        content = rows.numpy()
-        before, answers = content.tobytes(), []
+        answers, twin, content = [], rows.detach, rows.numpy().tobytes
+        before = content()
         for module in modules:
             # A tensor of its own, whose shape it may change.
-            answers.append(module(rows.detach()))
-            if content.tobytes() != before:
+            answers.append(module(twin()))
+            if content() != before:
                 rows.copy_(torch.frombuffer(bytearray(before), dtype=rows.dtype).reshape(rows.shape))
                 break
         else:
