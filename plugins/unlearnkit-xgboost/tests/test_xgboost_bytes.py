@@ -90,7 +90,7 @@ def test_parts_that_are_no_model_are_refused(data, plain):
     learner, parts = plain
     for name in parts:
         with pytest.raises(StateError):
-            learner.load({**parts, name: data})
+            learner.predict(learner.load({**parts, name: data}), X)
     with pytest.raises(StateError):
         learner.load({})
 
@@ -107,6 +107,11 @@ def point(tree, name, i, value):
     tree[name] = Packed(tree[name].kind, numbers.tobytes())
 
 
+def pointing(parts, tree, name, i, value):
+    """The parts of a model of two steps, of which the second has a tree whose node `i` says something else."""
+    return changed(parts, "trees-00001", lambda part: point(part["trees"][tree], name, i, value))
+
+
 @pytest.mark.parametrize(
     ("name", "i", "value"),
     [
@@ -121,23 +126,46 @@ def point(tree, name, i, value):
 def test_trees_that_lead_nowhere_or_in_circles_are_refused(plain, name, i, value, tree):
     learner, parts = plain
     with pytest.raises(StateError):
-        learner.load(changed(parts, "trees-00001", lambda part: point(part["trees"][tree], name, i, value)))
+        learner.predict(learner.load(pointing(parts, tree, name, i, value)), X)
+
+
+def test_trees_are_checked_at_every_door(plain, steps_of):
+    """Not when they are loaded: whoever uses them first has them checked, however few of them."""
+    learner, parts = plain
+    hostile = learner.load(pointing(parts, 0, "left_children", 0, 10**6))
+    _, (later, step) = steps_of(X, Y, 2, classes=np.unique(Y))
+    with pytest.raises(StateError):
+        hostile.since(1)
+    with pytest.raises(StateError):
+        learner.joined([learner.load(parts), hostile])
+    with pytest.raises(StateError):
+        learner.train(hostile, later, step)
+    # The margin of the first step is known, so that only the trees of the second are read.
+    first = {name: part for name, part in parts.items() if name != "trees-00001"}
+    learner.train(learner.load(first), later, step)
+    assert later.scratch["margin"][1] == learner.load(first).steps
+    with pytest.raises(StateError):
+        learner.train(hostile, later, step)
 
 
 @pytest.mark.parametrize("value", ["1999999999", float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["num_class", "num_target", "num_feature"])
 def test_absurd_counts_allocate_nothing(stored, name, value):
-    learner, _, parts = stored
+    learner, rows, parts = stored
     absurd = changed(parts, "model", lambda d: d["learner"]["learner_model_param"].update({name: value}))
     with pytest.raises(StateError):
-        learner.load(absurd)
+        learner.predict(learner.load(absurd), rows)
+
+
+def sized(parts, name, value):
+    return changed(parts, "trees-00001", lambda p: p["trees"][0]["tree_param"].update({name: value}))
 
 
 @pytest.mark.parametrize("name", ["num_nodes", "size_leaf_vector", "num_feature", "num_deleted"])
 def test_a_tree_of_absurd_size_is_refused(plain, name):
     learner, parts = plain
     with pytest.raises(StateError):
-        learner.load(changed(parts, "trees-00001", lambda p: p["trees"][0]["tree_param"].update({name: float("inf")})))
+        learner.predict(learner.load(sized(parts, name, float("inf"))), X)
 
 
 def test_categories_out_of_order_are_refused(train):
@@ -145,9 +173,11 @@ def test_categories_out_of_order_are_refused(train):
     learner = resolve(model)
     parts = train(learner, frame, y, n_slices)[-1]
     with pytest.raises(StateError):
-        learner.load(changed(parts, "model", lambda d: point(cats(d), "sorted_idx", 0, 10**6)))
+        learner.predict(learner.load(changed(parts, "model", lambda d: point(cats(d), "sorted_idx", 0, 10**6))), frame)
     with pytest.raises(StateError):
-        learner.load(changed(parts, "model", lambda d: point(cats(d)["enc"][1], "offsets", 2, 10**6)))
+        learner.predict(
+            learner.load(changed(parts, "model", lambda d: point(cats(d)["enc"][1], "offsets", 2, 10**6))), frame
+        )
 
 
 def cats(document):
@@ -163,11 +193,9 @@ def test_damaged_bytes_are_refused_or_harmless(stored):
         damaged = bytearray(parts[name])
         damaged[dice.randrange(len(damaged))] = dice.randrange(256)
         try:
-            state = learner.load({**parts, name: bytes(damaged)})
+            accepts_rows(learner, learner.load({**parts, name: bytes(damaged)}), rows)
         except StateError:
             refused += 1
-        else:
-            accepts_rows(learner, state, rows)
     assert refused > 20
 
 

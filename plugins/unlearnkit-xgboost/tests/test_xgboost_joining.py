@@ -133,7 +133,7 @@ def test_steps_that_xgboost_would_not_have_written_are_refused(change):
     trees = ubjson.read(states[0].parts["trees-00000"])
     CHANGES[change](trees)
     with pytest.raises(StateError):
-        learner.load(states[0].parts | {"trees-00000": ubjson.write(trees)})
+        learner.predict(learner.load(states[0].parts | {"trees-00000": ubjson.write(trees)}), X)
 
 
 def test_trees_beside_those_of_the_steps_are_refused():
@@ -141,7 +141,7 @@ def test_trees_beside_those_of_the_steps_are_refused():
     document = ubjson.read(states[0].parts["model"])
     forest(document)["trees"] = ubjson.read(states[0].parts["trees-00000"])["trees"]
     with pytest.raises(StateError):
-        learner.load(states[0].parts | {"model": ubjson.write(document)})
+        learner.predict(learner.load(states[0].parts | {"model": ubjson.write(document)}), X)
 
 
 def test_sizes_are_told_in_one_way():

@@ -35,7 +35,8 @@ def of(states: Sequence[Model]) -> Booster | None:
     size = sum(len(part) for state in states for part in state.parts.values())
     if len(states) == 1 or size > MAX_BYTES or any(EDGES not in state.parts for state in states):
         return None
-    # Checked when they were loaded, as are the trees.
+    for state in states:
+        _ = state.booster  # checked by then: what is put together here goes to XGBoost as it is
     documents = [ubjson.read(state.parts[MODEL]) for state in states]
     intercepts = [_take_intercept(document) for document in documents]
     shared = documents[0]

@@ -18,7 +18,7 @@ from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_xgboost import joint, rows, warm
 from unlearnkit_xgboost.limits import capabilities, check_supported
 from unlearnkit_xgboost.matrix import carried_margin, training_matrix
-from unlearnkit_xgboost.model import MODEL, Model, decoded, split, step_parts
+from unlearnkit_xgboost.model import MODEL, Model, check_names, split, step_parts
 from unlearnkit_xgboost.training import fitted, for_step, grown
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class XGBoostLearner:
         """From a booster of its own: XGBoost promises safety between threads for trees alone."""
         from xgboost import DMatrix
 
-        booster = decoded(state.parts[MODEL], 1)
+        booster = Model(state.parts, 1).booster
         matrix = DMatrix(X, missing=self.model.missing, enable_categorical=self.model.enable_categorical, nthread=1)
         output: FloatArray = booster.predict(matrix, output_margin=margin)
         return output
@@ -121,10 +121,15 @@ class XGBoostLearner:
         return dict(state.parts)
 
     def load(self, parts: Mapping[str, bytes]) -> Model:
-        """The state behind the parts; the bytes are checked before XGBoost sees them."""
-        state = self._model(parts)
-        _ = state.booster
-        return state
+        """The state behind the parts; what is in its trees is checked when they are first used.
+
+        Raises
+        ------
+        StateError
+            If parts are missing, or too many.
+        """
+        check_names(parts)
+        return self._model(parts)
 
     def pack_base(self, base: Any, n_features: int, labels: AnyArray | None) -> dict[str, bytes]:
         """The trees and intercepts of a fitted XGBoost estimator or Booster; see `unlearnkit_xgboost.warm`."""

@@ -34,20 +34,18 @@ def training_matrix(model: XGBModel, batch: Batch, margin: FloatArray | None, n_
 def carried_margin(state: Model, batch: Batch, missing: float) -> FloatArray:
     """What the trees so far say of the prefix.
 
-    The whole shard is walked, so that the next step has only the newest trees left to walk. Each leaf is added to
-    the sum in the order of training: walked at once or by and by, the bits are the same.
+    The whole shard is walked, so that the next step has only the newest trees left to read and to walk. Each leaf is
+    added to the sum in the order of training: walked at once or by and by, the bits are the same.
     """
     shared, steps = state.parts["model"], state.steps
     n = batch.X_shard.shape[0]
-    known, trees, done, margin = batch.scratch.get("margin", (None, (), 0, None))
+    known, trees, margin = batch.scratch.get("margin", (None, (), None))
     if known != (shared, n) or steps[: len(trees)] != trees:
-        done, margin = 0, None
-    rounds = state.booster.num_boosted_rounds()
-    if margin is None or done < rounds:
-        margin = state.booster.inplace_predict(
-            _rows(batch), iteration_range=(done, rounds), predict_type="margin", missing=missing, base_margin=margin
-        )
-    batch.scratch["margin"] = ((shared, n), steps, rounds, margin)
+        trees, margin = (), None
+    newest = state.since(len(trees))
+    if margin is None or newest.num_boosted_rounds():
+        margin = newest.inplace_predict(_rows(batch), predict_type="margin", missing=missing, base_margin=margin)
+    batch.scratch["margin"] = ((shared, n), steps, margin)
     prefix: FloatArray = margin[: len(batch.y)]
     return prefix
 

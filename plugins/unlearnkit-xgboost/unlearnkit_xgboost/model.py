@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from unlearnkit.errors import StateError
@@ -26,7 +27,7 @@ _PER_ROUND = ("iteration_indptr", "tree_info", "trees")
 
 @dataclass(frozen=True)
 class Model:
-    """A state: its parts, and the booster in them, decoded when it is first needed.
+    """A state: its parts, and the booster in them, checked and decoded when it is first needed.
 
     Attributes
     ----------
@@ -42,8 +43,24 @@ class Model:
 
     @cached_property
     def booster(self) -> Booster:
-        """Made of nothing but the parts, which are checked before XGBoost is asked to believe them."""
-        return decoded(ubjson.write(joined(self.parts)), self.nthread)
+        """All trees.
+
+        Raises
+        ------
+        StateError
+            If the parts are no model.
+        """
+        return self.since(0)
+
+    def since(self, step: int) -> Booster:
+        """The trees of this step and of those after it, checked before XGBoost is asked to believe them.
+
+        Raises
+        ------
+        StateError
+            If the parts are no model.
+        """
+        return decoded(ubjson.write(joined(self.parts, step)), self.nthread)
 
     @property
     def steps(self) -> tuple[bytes, ...]:
@@ -91,8 +108,8 @@ def decoded(raw: bytes, nthread: int | None) -> Booster:
     return booster
 
 
-def joined(parts: Mapping[str, bytes]) -> Any:
-    """The one document that the parts make, after every check that XGBoost leaves out.
+def joined(parts: Mapping[str, bytes], since: int = 0) -> Any:
+    """The one document that the parts make from this step on, after every check that XGBoost leaves out.
 
     Raises
     ------
@@ -100,12 +117,22 @@ def joined(parts: Mapping[str, bytes]) -> Any:
         If they make none.
     """
     with pieces_in_place():
-        _check_parts(parts)
+        check_names(parts)
         document = ubjson.read(parts[MODEL])
         if EDGES in parts:
-            _add_trees(forest(document), [ubjson.read(step) for step in _steps(parts)])
+            _add_trees(forest(document), [ubjson.read(step) for step in islice(_steps(parts), since, None)])
         check_document(document, sum(map(len, parts.values())))
     return document
+
+
+def check_names(parts: Mapping[str, bytes]) -> None:
+    """Raise StateError unless these are the parts of a model; what is in its trees is checked when they are used."""
+    steps = [step_name(i) for i in range(len(parts) - 2)]
+    if set(parts) not in ({MODEL}, {MODEL, EDGES, *steps}):
+        raise ubjson.nonsense("parts are missing, or of another model")
+    with pieces_in_place():
+        if EDGES in parts and type(unpack_json(parts[EDGES])["rows"]) is not int:
+            raise ubjson.nonsense("its bin edges come from nowhere")
 
 
 @contextmanager
@@ -134,11 +161,3 @@ def _add_trees(shared: dict[str, Any], steps: Iterable[dict[str, Any]]) -> None:
         shared["tree_info"] += step["tree_info"]
         shared["iteration_indptr"] += [before + end for end in step["iteration_indptr"][1:]]
     shared["gbtree_model_param"]["num_trees"] = str(len(shared["trees"]))
-
-
-def _check_parts(parts: Mapping[str, bytes]) -> None:
-    steps = [step_name(i) for i in range(len(parts) - 2)]
-    if set(parts) not in ({MODEL}, {MODEL, EDGES, *steps}):
-        raise ubjson.nonsense("parts are missing, or of another model")
-    if EDGES in parts and type(unpack_json(parts[EDGES])["rows"]) is not int:
-        raise ubjson.nonsense("its bin edges come from nowhere")
