@@ -93,6 +93,17 @@ def test_one_clear_error_and_the_model_unchanged(clf, case):
     assert clf.degraded_shards_ == ()
 
 
+@pytest.mark.parametrize("n_jobs", [0, "2", 1.5])
+def test_jobs_that_are_no_number_of_them(clf, n_jobs):
+    before = clf.model_digest_
+    clf.set_params(n_jobs=n_jobs)
+    for call in (lambda: clf.fit(X, Y, ids=IDS), lambda: clf.predict(X), lambda: clf.forget(IDS[:1])):
+        with pytest.raises(ParameterError, match="n_jobs"):
+            call()
+    assert clf.set_params(n_jobs=-1).model_digest_ == before
+    assert clf.degraded_shards_ == ()
+
+
 def test_a_missing_plugin(clf, monkeypatch):
     from unlearnkit import adapters
 

@@ -143,7 +143,7 @@ class FittedModel(Options):
         ensemble = self._ensemble
         config = ensemble.config
         if (config.n_jobs, config.verbose) != (self.n_jobs, int(self.verbose)):
-            ensemble.config = replace(config, n_jobs=self.n_jobs, verbose=int(self.verbose))
+            ensemble.config = replace(config, n_jobs=self._jobs(), verbose=int(self.verbose))
         ensemble.refresh()
         if ensemble.schema.labels is not None:
             self.classes_ = ensemble.schema.labels

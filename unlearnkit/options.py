@@ -123,7 +123,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         return adapters.resolve(self._model(), self.adapter)
 
     def _config(self, learner: Learner[Any]) -> Config:
-        capabilities, name = learner.capabilities, type(self._model()).__name__
+        capabilities, name, n_jobs = learner.capabilities, type(self._model()).__name__, self._jobs()
         if capabilities.task != self._task:
             other = "SISARegressor" if capabilities.task == "regression" else "SISAClassifier"
             raise ParameterError(f"{name} is for {capabilities.task}; nothing was changed. Use {other}, or wrap().")
@@ -149,7 +149,7 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             when_isolated=self.when_isolated,
             seed=seed,
             random_state=None if given is None else seed,
-            n_jobs=self.n_jobs,
+            n_jobs=n_jobs,
             verbose=int(self.verbose),
             environment=environment(self._model(), learner),
             base=self.base,
@@ -157,6 +157,18 @@ class Options(NotebookView, BaseEstimator):  # type: ignore[misc]  # scikit-lear
             data=self.data,
             estimator=self._remembered(),
         )
+
+    def _jobs(self) -> int | None:
+        """How many jobs are asked for; a ParameterError if that is no number of them."""
+        given: Any = self.n_jobs
+        if given is None:
+            return None
+        if not isinstance(given, Integral) or given == 0:
+            raise ParameterError(
+                f"n_jobs={given!r} is no number of jobs; nothing was changed. Give a whole number other than 0 (-1: "
+                "all processors), or None."
+            )
+        return int(given)
 
     def _check_data(self) -> None:
         """Refuse what `data` cannot be."""
