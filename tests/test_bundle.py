@@ -671,13 +671,13 @@ def test_a_manifest_that_contradicts_itself_is_refused(file, sound, what):
     refused(file, changed)
 
 
-def planted(data, part, shard=0):
+def planted(data, part, shard=0, place=0):
     """A bundle in which a part of the state that a shard serves is that, all digests right."""
     members = archive.unpack(data)
     manifest = json.loads(members["manifest"][0])
     served = next(s for s in manifest["states"] if s[:2] == [shard, manifest["serving"][shard][0]])
-    old = served[2][0][1]
-    served[2][0][1] = blob_name(part)
+    old = served[2][place][1]
+    served[2][place][1] = blob_name(part)
     states = {(s, r): tuple(map(tuple, parts)) for s, r, parts in manifest["states"]}
     manifest["model_digest"] = digest_of(manifest["settings"], states)
     blobs = [part if blob_name(blob) == old else blob for blob in members["blobs"]]
@@ -689,6 +689,19 @@ def test_a_state_that_is_none_runs_no_code(file, sound, canary):
     payload = pickle.dumps(Payload(canary))
     for part in (payload, b"", zipped([("schema.json", payload), ("data.pkl", payload)])):
         refused(file, planted(data, part))
+
+
+def test_a_state_that_is_found_to_be_none_when_it_is_first_used(file):
+    """Boosters are: the error is the bundle's all the same, which has no records to rebuild anything from."""
+    pytest.importorskip("unlearnkit_xgboost")
+    booster = pytest.importorskip("xgboost").XGBClassifier(n_estimators=2, max_depth=2, n_jobs=1)
+    fitted(booster).export(file)
+    file.write_bytes(planted(file.read_bytes(), b"{}", place=1))
+    X, _ = records()
+    model = load(file)
+    for ask in (model.predict, model.predict_proba, model._ensemble.predict):
+        with pytest.raises(StateError, match=r"no bundle.*Export it again"):
+            ask(X)
 
 
 @pytest.mark.parametrize("part", [b"1", b"7", b"-1", b"null", b"[]", b"0.0"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlearnkit.data import Sought, as_bytes, first_rows, handles_of, normalised, take_rows
+from unlearnkit.data import Sought, as_bytes, first_rows, handles_of, normalised, order_by_id, take_rows
 from unlearnkit.errors import DataError
 
 
@@ -194,6 +196,25 @@ def test_an_explicit_zero_is_kept(shards, helpers):
     _, y, ids = helpers.rows(30)
     X = sp.csr_matrix((np.zeros(30), np.zeros(30, int), np.arange(31)), shape=(30, 2))
     assert sum(r.X.nnz for r in shards(X, y, ids=ids)) == 30
+
+
+@pytest.mark.parametrize("alike", ["nothing", "first halves", "ids"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_order_by_id_sorts_by_weight_slice_and_id(alike, weighted):
+    rng = np.random.default_rng(4)
+    for n in (0, 1, 2, 500):
+        rid = rng.integers(0, 256, (n, 16), dtype=np.uint8)
+        if alike == "first halves":
+            rid[:, :8] = rid[:1, :8]
+        if alike == "ids" and n:
+            rid = rid[rng.integers(0, n, n)]
+        slices, weight = rng.integers(0, 4, n), rng.integers(0, 2, n).astype(float) if weighted else None
+        order, tied = order_by_id(rid, slices, weight)
+        keys = [(weighted and weight[i] <= 0, slices[i], rid[i].tobytes()) for i in range(n)]
+        assert order.tolist() == sorted(range(n), key=keys.__getitem__)
+        neighbours = pairwise([rid[i].tobytes() for i in order])
+        assert tied == any(one == other for one, other in neighbours)
+        assert tied or alike != "ids" or n < 500
 
 
 def test_as_bytes_has_one_row_per_row():

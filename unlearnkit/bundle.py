@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -146,7 +147,7 @@ class Bundle:
         Raises
         ------
         StateError
-            If one is not what the learner has written.
+            If one is not what the learner has written. Some learners find out at the first prediction.
         """
         manifest = self.manifest
         constituents = (None if s is None else self._constituent(learner, i, s) for i, s in enumerate(manifest.serving))
@@ -160,16 +161,23 @@ class Bundle:
         step = Step(shard, serving.slice, Fraction(0), Fraction(0), Fraction(0), 0)
         planned = PlannedStep(step, "", None, 0, 0, serving.classes, serving.constant, serving.slice)
         if not serving.constant:
-            return Constituent(planned, _decoded(learner.load, parts), None)
-        code = _decoded(load_constant, parts)
+            with _sound_states():
+                return Constituent(planned, learner.load(parts), None)
+        with _sound_states():
+            code = load_constant(parts)
         if (code,) != serving.classes:
             damaged("a constant is of another class than the manifest says")
         return Constituent(planned, None, code)
 
 
-def _decoded(load: Callable[[Mapping[str, bytes]], Any], parts: Mapping[str, bytes]) -> Any:
+@contextmanager
+def _sound_states() -> Iterator[None]:
+    """Say of a state that is nonsense that it is the bundle's: there are no records to rebuild it from.
+
+    Learners may find out when they first use it.
+    """
     try:
-        return load(parts)
+        yield
     except StateError as error:
         damaged(f"a state is not what it should be ({error})", error)
 
@@ -270,11 +278,13 @@ class Exported:
 
     def answers(self, X: Any) -> tuple[FloatArray, AnyArray | None]:
         """Aggregated predictions of rows as they come, and the class labels of the columns."""
-        return self._snapshot.answers(X, self.config.name, self.config.n_jobs)
+        with _sound_states():
+            return self._snapshot.answers(X, self.config.name, self.config.n_jobs)
 
     def predict(self, X: Features) -> FloatArray:
         """Aggregated predictions of canonical features."""
-        return self._snapshot.predict(X, self.config.n_jobs)
+        with _sound_states():
+            return self._snapshot.predict(X, self.config.n_jobs)
 
     def features(self, X: Any) -> Features:
         """Rows to predict, as the model takes them."""

@@ -33,7 +33,7 @@ class Census:
     def count(self, records: ShardRecords) -> None:
         """Take in the records of one more shard."""
         # The records of an id are all of one shard.
-        self._n_ids += len(np.unique(_first_word(records.rid)))
+        self._n_ids += _n_different(_first_word(records.rid))
         if self._explicit:
             self._contents.append(_first_word(records.content).copy())
 
@@ -105,6 +105,12 @@ _PARTS = range(_LAST_BITS + 1)
 def _repeated(words: IntArray) -> IntArray:
     words = np.sort(words)
     return np.unique(words[1:][words[1:] == words[:-1]])
+
+
+def _n_different(words: IntArray) -> int:
+    # numpy's own way of counting them, by a table, takes four times as long.
+    words = np.sort(words)
+    return int(np.count_nonzero(words[1:] != words[:-1])) + min(len(words), 1)
 
 
 def _candidates(shards: Iterable[ShardRecords], alike: IntArray) -> tuple[ByteArray, ByteArray]:

@@ -237,7 +237,10 @@ class Learner(Protocol[State]):
         ...
 
     def load(self, parts: Mapping[str, bytes]) -> State:
-        """The state behind the parts. Never executes code from the bytes; raises StateError on nonsense."""
+        """The state behind the parts. Never executes code from the bytes.
+
+        Raises StateError on nonsense: here, or where the state is used first, if to look takes long.
+        """
         ...
 
 

@@ -139,6 +139,8 @@ def test_trees_are_checked_at_every_door(plain, steps_of):
     with pytest.raises(StateError):
         learner.joined([learner.load(parts), hostile])
     with pytest.raises(StateError):
+        learner.train(learner.load({"model": parts["model"]}), later, step)
+    with pytest.raises(StateError):
         learner.train(hostile, later, step)
     # The margin of the first step is known, so that only the trees of the second are read.
     first = {name: part for name, part in parts.items() if name != "trees-00001"}

@@ -22,9 +22,9 @@ def check_document(document: Any, size: int) -> None:
     Parameters
     ----------
     document : dict
-        As `ubjson.read` gives it, all trees in it.
+        As `ubjson.read` gives it, with the trees that are to be used.
     size : int
-        The bytes that it was read from: it cannot describe more outputs than that.
+        The bytes of the model that it is of: it cannot describe more outputs than that.
     """
     _check_names(document)
     _check_outputs(document, size)

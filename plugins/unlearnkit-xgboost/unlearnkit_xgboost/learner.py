@@ -121,12 +121,12 @@ class XGBoostLearner:
         return dict(state.parts)
 
     def load(self, parts: Mapping[str, bytes]) -> Model:
-        """The state behind the parts; what is in its trees is checked when they are first used.
+        """The state behind the parts, whose content is checked when it is first used.
 
         Raises
         ------
         StateError
-            If parts are missing, or too many.
+            If parts are missing or too many, or the bin edges come from nowhere.
         """
         check_names(parts)
         return self._model(parts)

@@ -70,6 +70,8 @@ class Model:
     @property
     def n_edges(self) -> int:
         """How many rows of the prefix the bin edges come from."""
+        if EDGES not in self.parts:
+            raise ubjson.nonsense("no step can go on from it")
         rows: int = unpack_json(self.parts[EDGES])["rows"]
         return rows
 
@@ -126,7 +128,7 @@ def joined(parts: Mapping[str, bytes], since: int = 0) -> Any:
 
 
 def check_names(parts: Mapping[str, bytes]) -> None:
-    """Raise StateError unless these are the parts of a model; what is in its trees is checked when they are used."""
+    """Raise StateError unless these are the parts of a model; what is in the others is for `joined` to check."""
     steps = [step_name(i) for i in range(len(parts) - 2)]
     if set(parts) not in ({MODEL}, {MODEL, EDGES, *steps}):
         raise ubjson.nonsense("parts are missing, or of another model")
