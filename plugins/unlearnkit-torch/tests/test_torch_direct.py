@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -107,7 +109,104 @@ def own_hooked_inside():
     return module
 
 
+class Parts(nn.Module):
+    """A module with parts of many kinds, which asks what they are."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.again = self.first
+        self.rest = nn.ModuleList([nn.Sequential(nn.Linear(3, 3), nn.Tanh()), nn.BatchNorm1d(3)])
+        self.none = None
+        self.register_module("left_out", None)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x):
+        assert type(self.first) is nn.Linear
+        assert self.again is self.first
+        assert self.left_out is None
+        x = self.first(x)
+        for part in self.rest:
+            x = part(x)
+        return x
+
+
+class Attentive(Parts):
+    """A module with parts that look into their own parts."""
+
+    def __init__(self):
+        layer = nn.TransformerEncoderLayer(3, 1, 5, batch_first=True)
+        encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        super().__init__(attention=nn.MultiheadAttention(3, 1), encoder=encoder, memory=nn.LSTM(3, 2))
+
+    def forward(self, x):
+        x = super().forward(x)[:, None]
+        x = self.encoder(self.attention(x, x, x)[0])
+        return self.memory(x)[0][:, 0]
+
+
+class Functional(Parts):
+    """A module that has a part answer with other weights."""
+
+    def forward(self, x):
+        other = {name: 2 * value for name, value in self.first.named_parameters()}
+        return super().forward(x) + torch.func.functional_call(self.first, other, (x,))
+
+
+class Slotted(Parts):
+    """A module with something outside its attributes."""
+
+    __slots__ = ("bias",)
+
+    def __init__(self):
+        super().__init__()
+        self.bias = 3.0
+
+    def forward(self, x):
+        return super().forward(x) + self.bias
+
+
+class Asking(Parts):
+    """A module that looks up attributes in a way of its own."""
+
+    kept: dict[int, float] = {}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.kept[id(self)] = 5.0
+
+    def __getattr__(self, name):
+        return self.kept[id(self)] if name == "more" else super().__getattr__(name)
+
+    def forward(self, x):
+        return super().forward(x) + self.more
+
+
+class Ending(Parts):
+    """A module that does something when it is no longer there."""
+
+    ended: list[int] = []  # noqa: RUF012
+
+    def __del__(self):
+        self.ended.append(1)
+
+
+def parts_hooked():
+    module = Parts()
+    module.rest[0][0].register_forward_hook(lambda _, __, answer: answer * 3)
+    return module
+
+
 MODULES = {
+    "parts": (Parts, 1),
+    "parts, one hooked": (parts_hooked, 1),
+    "parts that look into their own": (Attentive, 1),
+    "a part with other weights": (Functional, 1),
+    "slots": (Slotted, 1),
+    "attributes of its own": (Asking, 1),
+    "something to do at the end": (Ending, 1),
+    "a part with a parametrization": (lambda: Parts(more=parametrizations.weight_norm(nn.Linear(3, 2))), 1),
     "net": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2, bias=False)), 4),
     "nested": (lambda: nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), nn.BatchNorm1d(4)), 3),
     "empty": (nn.Sequential, 0),
@@ -145,6 +244,45 @@ def test_the_calls_answer_as_the_module_does(name):
     assert torch.equal(answer, module(ROWS))
     assert torch.equal(in_one(found)(ROWS), answer)
     assert len(found) == number
+
+
+def test_the_module_itself_stays_as_it_is():
+    """Hooks that it gets later are called where it is called itself, and not by what was made of it before."""
+    module = Parts().eval()
+    before = [dict(vars(part)) for part in module.modules()]
+    (call,) = calls(module)
+    plain = call(ROWS)
+    assert [dict(vars(part)) for part in module.modules()] == before
+    module.first.register_forward_hook(lambda _, __, answer: answer * 3)
+    assert not torch.equal(module(ROWS), plain)
+    assert torch.equal(call(ROWS), plain)
+
+
+def test_weights_that_change_in_place_change_for_both():
+    module = Parts().eval()
+    (call,) = calls(module)
+    with torch.no_grad():
+        module.first.weight.mul_(2)
+        module.rest[1].running_mean.add_(1)
+    assert torch.equal(call(ROWS), module(ROWS))
+
+
+def test_parts_are_called_without_what_is_around_them(monkeypatch):
+    module = Parts().eval()
+    (call,) = calls(module)
+    monkeypatch.setattr(nn.Module, "_call_impl", None)
+    assert call(ROWS).shape == (4, 3)
+    with pytest.raises(TypeError):
+        module(ROWS)
+
+
+def test_a_module_with_an_end_has_one():
+    Ending.ended.clear()
+    module = Ending().eval()
+    found = calls(module)
+    del module, found
+    gc.collect()
+    assert len(Ending.ended) == 1
 
 
 def test_hooks_for_every_module_are_called(drive, blobs):

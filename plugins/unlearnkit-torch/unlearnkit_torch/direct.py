@@ -1,6 +1,6 @@
-"""Modules called without what ``torch.nn.Module`` does in Python around each of torch's own layers.
+"""Modules called without what ``torch.nn.Module`` does in Python around each of them.
 
-Of one row that takes longer than the layers themselves. A module of the user's own calls its layers as ever.
+Of one row that takes as long as what the layers compute.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn.modules import module as hooks
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 
+_ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__new__")
 # What of a module is called before, after or instead of its ``forward``.
 _BESIDES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_compiled_call_impl")
 
@@ -40,7 +41,31 @@ def calls(module: nn.Module) -> list[Call]:
         return [call for part in module for call in calls(part)]
     if isinstance(module, nn.Linear) and type(module) is nn.Linear:
         return [partial(functional.linear, weight=module.weight, bias=module.bias)]
-    return [module.forward]
+    return [_light(module, {}).forward]
+
+
+def _light(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
+    """The module once more, over the same tensors, its parts called by their ``forward``; itself if it cannot be.
+
+    Who puts a hook on the module itself, or on a part of it, has it called there as ever.
+    """
+    if id(module) in known:
+        return known[id(module)]
+    kind = type(module)
+    if _is_called_otherwise(module) or not _is_copied_plainly(kind):
+        return module
+    light: nn.Module = object.__new__(kind)
+    known[id(module)] = light
+    parts = {name: None if part is None else _light(part, known) for name, part in vars(module)["_modules"].items()}
+    # What torch.compile would have called, which a module that is copied or pickled leaves behind.
+    vars(light).update(vars(module) | {"_modules": parts, "_compiled_call_impl": light.forward})
+    return light
+
+
+def _is_copied_plainly(kind: type[nn.Module]) -> bool:
+    """Whether a module of this class is what its attributes say, and to have two of them does no harm."""
+    plain = all(getattr(kind, name) is getattr(nn.Module, name) for name in _ACCESS)
+    return plain and kind.__basicsize__ == nn.Module.__basicsize__ and not hasattr(kind, "__del__")
 
 
 def _is_called_otherwise(module: nn.Module) -> bool:
