@@ -18,6 +18,7 @@ from unlearnkit.errors import NoConstituentError
 from unlearnkit.learner import Capabilities
 from unlearnkit.plan import Context, plan_shard
 from unlearnkit.serving import Constituent, Snapshot, open_constituent
+from unlearnkit.threads import side_by_side
 
 
 class Echo:
@@ -151,29 +152,40 @@ def test_few_rows_do_without_other_threads(monkeypatch):
     assert set(asked.learner.threads) == {threading.get_ident()}
 
 
+@pytest.fixture
+def jobs():
+    """How many threads constituents were shared among, each time they were."""
+    counts = []
+
+    def counted(call, items, n):
+        counts.append(n)
+        return side_by_side(call, items, n)
+
+    with mock.patch.object(serving, "side_by_side", counted):
+        yield counts
+
+
 @pytest.mark.parametrize(("setting", "value"), [("MANY_ROWS", 0), ("POOL_S", 0)])
-def test_many_rows_and_slow_constituents_get_other_threads(setting, value, monkeypatch):
+def test_many_rows_and_slow_constituents_get_other_threads(setting, value, jobs, monkeypatch):
     monkeypatch.setattr(serving, setting, value)
-    asked = of_reader(*SEVEN)
-    asked.predict(X, n_jobs=2)
-    assert threading.get_ident() not in asked.learner.threads
+    of_reader(*SEVEN).predict(X, n_jobs=2)
+    assert jobs == [2]
     alone = of_reader(*SEVEN)
     alone.predict(X, n_jobs=1)
+    assert jobs == [2]
     assert set(alone.learner.threads) == {threading.get_ident()}
 
 
-def test_jobs_of_the_surroundings_count():
-    asked = of_reader(*SEVEN)
-    with parallel_config(backend="threading", n_jobs=2), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "MANY_ROWS", 0)
-        asked.predict(X)
-    assert threading.get_ident() not in asked.learner.threads
+def test_jobs_of_the_surroundings_count(jobs, monkeypatch):
+    monkeypatch.setattr(serving, "MANY_ROWS", 0)
+    with parallel_config(backend="threading", n_jobs=2):
+        of_reader(*SEVEN).predict(X)
+    assert jobs == [2]
 
 
-def test_a_learner_that_holds_joblib_to_one_thread_gets_as_many_as_were_asked_for(monkeypatch):
+def test_a_learner_that_holds_joblib_to_one_thread_gets_as_many_as_were_asked_for(jobs, monkeypatch):
     monkeypatch.setattr(serving, "MANY_ROWS", 0)
     features, target = make_classification(60, random_state=0)
     model = SISAClassifier(DecisionTreeClassifier(), n_shards=4, random_state=0).fit(features, target)
-    with mock.patch.object(serving, "ThreadPoolExecutor", side_effect=serving.ThreadPoolExecutor) as pools:
-        model.set_params(n_jobs=2).predict(features)
-    assert [call.args for call in pools.call_args_list] == [(2,)]
+    model.set_params(n_jobs=2).predict(features)
+    assert jobs == [2]

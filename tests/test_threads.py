@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from unlearnkit.threads import one_thread
+from unlearnkit.threads import one_thread, side_by_side
 
 
 def blas_threads():
@@ -126,3 +127,60 @@ def test_openmp_is_held_to_one_thread_and_let_go():
     with one_thread(), one_thread():
         assert openmp_threads() == {1}
     assert openmp_threads() == before
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_side_by_side_answers_in_order(jobs, n):
+    order = np.random.default_rng(jobs).permutation(n)
+
+    def call(i):
+        time.sleep(0.002 * order[i])
+        return i
+
+    assert list(side_by_side(call, range(n), jobs)) == list(range(n))
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 4])
+def test_this_thread_is_one_of_those_side_by_side(jobs):
+    everybody = threading.Barrier(jobs, timeout=60)
+
+    def call(_):
+        everybody.wait()
+        return threading.get_ident()
+
+    assert len({threading.get_ident(), *side_by_side(call, range(3 * jobs), jobs)}) == jobs
+
+
+@pytest.mark.parametrize("fails", [0, 1, 5])
+def test_an_error_of_any_of_them_is_told_and_ends_the_others(fails):
+    called = []
+
+    def call(i):
+        called.append(i)
+        if i == fails:
+            raise KeyError(i)
+        time.sleep(0.02)
+        return i
+
+    before, found = threading.active_count(), []
+    with pytest.raises(KeyError, match=str(fails)):
+        found.extend(side_by_side(call, range(100), 2))
+    assert len(called) < 20
+    assert found == list(range(len(found)))
+    assert threading.active_count() == before
+
+
+def test_who_wants_no_more_answers_ends_the_others():
+    called = []
+
+    def call(i):
+        called.append(i)
+        time.sleep(0.01)
+
+    before = threading.active_count()
+    answers = side_by_side(call, range(100), 2)
+    next(answers)
+    answers.close()
+    assert len(called) < 20
+    assert threading.active_count() == before

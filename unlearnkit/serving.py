@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,10 +25,11 @@ from unlearnkit.plan import PlannedStep, standing
 from unlearnkit.records import Records
 from unlearnkit.schema import Schema
 from unlearnkit.store import Store
+from unlearnkit.threads import side_by_side
 from unlearnkit.training import load_constant
 from unlearnkit.typing import AnyArray, Features, FloatArray
 
-# Fewer rows are first tried without a pool of threads: some models are done with them before one is made.
+# Fewer rows are first tried without other threads: some models are done with them before one is made.
 MANY_ROWS = 5_000
 POOL_S = 0.01
 
@@ -150,18 +150,16 @@ class Snapshot:
         return (None if c is None else next(predictions) for c in self.constituents)
 
     def _predictions(self, rows: Any, n: int, jobs: int) -> Iterator[FloatArray]:
-        """The prediction of each constituent in turn: from this thread, and from a pool where one is worth its making.
+        """The prediction of each constituent in turn: from this thread, and from others where they are worth it.
 
-        Which of the two it is changes no bit.
+        Which of them it is changes no bit.
         """
         due = deque(c for c in self.constituents if c is not None)
         began = time.monotonic()
         while due and (jobs == 1 or (n < MANY_ROWS and time.monotonic() - began < POOL_S)):
             yield self._predict_one(due.popleft(), rows, n)
         if due:
-            # Not joblib's: it looks for results every ten milliseconds only.
-            with ThreadPoolExecutor(jobs) as pool:
-                yield from pool.map(lambda c: self._predict_one(c, rows, n), due)
+            yield from side_by_side(lambda c: self._predict_one(c, rows, n), due, jobs)
 
     def _in_one_piece(self) -> PredictAll | None:
         """What predicts from all constituents that are trained; None as long as each is to be asked for itself."""

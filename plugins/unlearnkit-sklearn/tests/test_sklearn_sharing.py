@@ -21,9 +21,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from unlearnkit import wrap
-from unlearnkit_sklearn.base import Finite
+from unlearnkit.adapters import resolve
+from unlearnkit_sklearn import base
+from unlearnkit_sklearn.base import Finite, are_finite
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 4))
@@ -175,3 +178,18 @@ def test_infinity_within_a_pipeline_is_refused_as_ever():
     large = np.full((2, 4), 6.0)
     with learner.sharing(large) as read, pytest.raises(ValueError, match="infinity"):
         learner.predict(states[0], read)
+
+
+def test_rows_are_looked_at_by_one_thread(monkeypatch):
+    """Another would wait for more to do, on a processor that the predictions want."""
+    held = []
+
+    def looked(X):
+        held.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return are_finite(X)
+
+    monkeypatch.setattr(base, "are_finite", looked)
+    learner = resolve(DecisionTreeClassifier())
+    with threadpool_limits(2), learner.sharing(np.ones((20, 3))):
+        pass
+    assert set(held) == {1}

@@ -130,9 +130,11 @@ class SklearnLearner:
     @contextmanager
     def sharing(self, X: Features) -> Iterator[Features]:
         """The rows, looked at once, and one thread for the predictions of all states."""
-        finite = self._is_simple and are_finite(X)
-        with sequential(finite=finite):
-            yield Finite(X) if finite else X
+        # By now: threads of BLAS that have helped to look would wait for more, each on a processor that is wanted here.
+        with one_thread():
+            finite = self._is_simple and are_finite(X)
+            with sequential(finite=finite):
+                yield Finite(X) if finite else X
 
     def predict(self, state: Any, X: Any) -> FloatArray:
         """Probabilities, one-hot votes, or values."""
