@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations
 
 from unlearnkit_torch import TorchModel
-from unlearnkit_torch.direct import calls, in_one
+from unlearnkit_torch.direct import Together, calls, in_one
 from unlearnkit_torch.learner import TorchLearner
 
 ROWS = torch.linspace(-1, 1, 12).reshape(4, 3)
@@ -192,6 +193,108 @@ class Ending(Parts):
         self.ended.append(1)
 
 
+class Noting(Parts):
+    """A module that a part of it tells what it has answered."""
+
+    def __init__(self):
+        super().__init__()
+        self.first.register_forward_hook(self.note)
+
+    def note(self, _, __, answer):
+        self.noted = answer
+
+    def forward(self, x):
+        return super().forward(x) + self.noted
+
+
+class Bound(Parts):
+    """A module that keeps a method of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.prepare = self.note
+
+    def note(self, x):
+        self.noted = x
+
+    def forward(self, x):
+        self.prepare(x)
+        return super().forward(x) + self.noted
+
+
+class Listing(Parts):
+    """A module that keeps its parts in a list besides."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = [self.first]
+
+    def forward(self, x):
+        self.all[0].shift = x.sum()
+        return super().forward(x) + self.first.shift
+
+
+class Changing(Parts):
+    """A module that puts a hook on a part, for one answer."""
+
+    def forward(self, x):
+        handle = self.first.register_forward_hook(lambda _, __, answer: answer + x.sum())
+        try:
+            return super().forward(x)
+        finally:
+            handle.remove()
+
+
+class Replacing(Parts):
+    """A module that gives a part other weights for good."""
+
+    def forward(self, x):
+        weight = self.first.weight
+        del self.first.weight
+        self.first.weight = weight.detach().clone()
+        return super().forward(x)
+
+
+class Sender(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        self.sent = self.linear(x)
+        return self.sent
+
+
+class Receiver(nn.Module):
+    def __init__(self, sender):
+        super().__init__()
+        self.sender = sender
+
+    def forward(self, x):
+        return x + self.sender.sent
+
+
+def sender_and_receiver():
+    sender = Sender()
+    return nn.Sequential(sender, nn.Tanh(), Receiver(sender))
+
+
+class Normed(Parts):
+    """A module with a part whose weights are computed."""
+
+    def __init__(self):
+        super().__init__(normed=parametrizations.weight_norm(nn.Linear(3, 2)))
+
+    def forward(self, x):
+        return self.normed(super().forward(x))
+
+
+def parts_compiled():
+    module = Parts()
+    module.rest[0][0]._compiled_call_impl = lambda x: x - 7
+    return module
+
+
 def parts_hooked():
     module = Parts()
     module.rest[0][0].register_forward_hook(lambda _, __, answer: answer * 3)
@@ -201,12 +304,19 @@ def parts_hooked():
 MODULES = {
     "parts": (Parts, 1),
     "parts, one hooked": (parts_hooked, 1),
+    "parts, one compiled": (parts_compiled, 1),
     "parts that look into their own": (Attentive, 1),
     "a part with other weights": (Functional, 1),
     "slots": (Slotted, 1),
     "attributes of its own": (Asking, 1),
     "something to do at the end": (Ending, 1),
-    "a part with a parametrization": (lambda: Parts(more=parametrizations.weight_norm(nn.Linear(3, 2))), 1),
+    "a part with a parametrization": (Normed, 1),
+    "a part that tells it something": (Noting, 1),
+    "a method that it keeps": (Bound, 1),
+    "parts in a list": (Listing, 1),
+    "a hook for one answer": (Changing, 1),
+    "weights replaced": (Replacing, 1),
+    "a part of two members": (sender_and_receiver, 3),
     "net": (lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Dropout(0.5), nn.Linear(4, 2, bias=False)), 4),
     "nested": (lambda: nn.Sequential(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), nn.BatchNorm1d(4)), 3),
     "empty": (nn.Sequential, 0),
@@ -237,6 +347,8 @@ def test_the_calls_answer_as_the_module_does(name):
     make, number = MODULES[name]
     torch.manual_seed(0)
     module = make().eval()
+    # What an answer leaves in the module must not be what the next one is made of.
+    module(ROWS.flip(0))
     found = calls(module)
     answer = ROWS
     for call in found:
@@ -247,15 +359,49 @@ def test_the_calls_answer_as_the_module_does(name):
 
 
 def test_the_module_itself_stays_as_it_is():
-    """Hooks that it gets later are called where it is called itself, and not by what was made of it before."""
     module = Parts().eval()
     before = [dict(vars(part)) for part in module.modules()]
     (call,) = calls(module)
-    plain = call(ROWS)
+    assert call.__self__ is not module
+    call(ROWS)
     assert [dict(vars(part)) for part in module.modules()] == before
+
+
+def test_a_part_of_two_members_is_one_for_both():
+    module = sender_and_receiver().eval()
+    assert torch.equal(in_one(calls(module))(ROWS), module(ROWS))
+
+
+def test_weights_that_an_answer_replaces_stay_in_the_module():
+    module = Replacing().eval()
+    (call,) = calls(module)
+    call(ROWS)
+    assert "first.weight" in module.state_dict()
+
+
+def test_hooks_that_a_part_gets_later_are_called():
+    module = Parts().eval()
+    (call,) = calls(module)
+    plain = call(ROWS)
     module.first.register_forward_hook(lambda _, __, answer: answer * 3)
-    assert not torch.equal(module(ROWS), plain)
-    assert torch.equal(call(ROWS), plain)
+    assert not torch.equal(call(ROWS), plain)
+    assert torch.equal(call(ROWS), module(ROWS))
+
+
+def test_nothing_is_kept_alive():
+    """Weights that were replaced are gone at once, not when Python next looks for cycles."""
+    module = Parts().eval()
+    weight = ref(module.first.weight)
+    found = calls(module)
+    found[0](ROWS)
+    gc.disable()
+    try:
+        del module
+        assert weight() is not None
+        del found
+        assert weight() is None
+    finally:
+        gc.enable()
 
 
 def test_weights_that_change_in_place_change_for_both():
@@ -298,3 +444,39 @@ def test_hooks_for_every_module_are_called(drive, blobs):
         finally:
             handle.remove()
         assert np.stack(list(together(rows))).tobytes() == plain.tobytes()
+
+
+class Registered(Parts):
+    """A module that is known elsewhere."""
+
+    known = WeakKeyDictionary()  # noqa: RUF012
+
+    def __init__(self, otherwise):
+        super().__init__()
+        self.known[self] = 1.0
+        self.otherwise = otherwise
+
+    def forward(self, x):
+        return super().forward(x) + (self.known[self] if self.otherwise is None else self.known.get(self, 2.0))
+
+
+@pytest.mark.parametrize("otherwise", [None, 2.0], ids=["an error", "another answer"])
+def test_a_module_that_can_be_told_from_what_stands_for_it_is_asked_itself(otherwise):
+    modules = [Registered(otherwise).eval(), Parts().eval()]
+    together = Together(modules)
+    with torch.inference_mode():
+        for rows in (ROWS, ROWS.flip(0)):
+            expected = [module(rows) for module in modules]
+            assert all(map(torch.equal, together(rows.clone()), expected))
+
+
+def test_what_stands_for_modules_is_asked_once_it_has_answered_like_them(monkeypatch):
+    modules = [Parts().eval() for _ in range(3)]
+    together = Together(modules)
+    with torch.inference_mode():
+        expected = [module(ROWS) for module in modules]
+        together(ROWS.clone())
+        with monkeypatch.context() as patch:
+            patch.setattr(nn.Module, "_call_impl", None)
+            found = together(ROWS.clone())
+    assert all(map(torch.equal, found, expected))

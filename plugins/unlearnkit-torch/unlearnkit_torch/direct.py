@@ -5,18 +5,21 @@ Of one row that takes as long as what the layers compute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import module as hooks
 
+from unlearnkit_torch.reuse import is_closed
+
 Call: TypeAlias = Callable[[Tensor], Tensor]
 
-_ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__new__")
+_ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__new__", "__eq__", "__hash__")
 # What of a module is called before, after or instead of its ``forward``.
 _BESIDES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_compiled_call_impl")
 
@@ -34,38 +37,57 @@ def calls(module: nn.Module) -> list[Call]:
     >>> bool((answer == module(torch.ones(1, 2))).all())
     True
     """
+    return _calls(module, _lights(module))
+
+
+def _calls(module: nn.Module, lights: Mapping[nn.Module, nn.Module]) -> list[Call]:
     if _is_called_otherwise(module):
         return [module]
     # Not what is derived from these: it may have another forward.
     if isinstance(module, nn.Sequential) and type(module) is nn.Sequential:
-        return [call for part in module for call in calls(part)]
+        return [call for part in module for call in _calls(part, lights)]
     if isinstance(module, nn.Linear) and type(module) is nn.Linear:
         return [partial(functional.linear, weight=module.weight, bias=module.bias)]
-    return [_light(module, {}).forward]
+    return [lights.get(module, module).forward]
 
 
-def _light(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
-    """The module once more, over the same tensors, its parts called by their ``forward``; itself if it cannot be.
+def _lights(module: nn.Module) -> dict[nn.Module, nn.Module]:
+    """The parts of a module once more, over the same tensors, by those that they stand for, which stay as they are.
 
-    Who puts a hook on the module itself, or on a part of it, has it called there as ever.
+    A light part calls others by their ``forward``. None of them if a part could tell that it is not the module's own.
     """
-    if id(module) in known:
-        return known[id(module)]
-    kind = type(module)
-    if _is_called_otherwise(module) or not _is_copied_plainly(kind):
-        return module
-    light: nn.Module = object.__new__(kind)
-    known[id(module)] = light
-    parts = {name: None if part is None else _light(part, known) for name, part in vars(module)["_modules"].items()}
-    # What torch.compile would have called, which a module that is copied or pickled leaves behind.
-    vars(light).update(vars(module) | {"_modules": parts, "_compiled_call_impl": light.forward})
-    return light
+    parts = list(module.modules())
+    if any(_is_called_otherwise(part) or not _is_copied_plainly(type(part)) for part in parts) or not is_closed(module):
+        return {}
+    lights: dict[nn.Module, nn.Module] = {part: object.__new__(type(part)) for part in parts}
+    for part, light in lights.items():
+        own = vars(part)
+        held = {name: dict(own[name]) for name in ("_parameters", "_buffers")}
+        children = {name: None if child is None else lights[child] for name, child in own["_modules"].items()}
+        # In the place of what torch.compile makes, which a module that is copied or pickled leaves behind.
+        vars(light).update(own | held | {"_modules": children, "_compiled_call_impl": _forward_of(light, own)})
+    return lights
+
+
+def _forward_of(light: nn.Module, own: Mapping[str, Any]) -> Callable[..., Any]:
+    """What calls the ``forward`` of a part, without keeping the part alive, unless there are hooks by then."""
+    part, before, after = ref(light), own["_forward_pre_hooks"], own["_forward_hooks"]
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        here: Any = part()
+        if before or after or hooks._global_forward_hooks or hooks._global_forward_pre_hooks:  # noqa: SLF001
+            return here._call_impl(*args, **kwargs)  # noqa: SLF001
+        return here.forward(*args, **kwargs)
+
+    return call
 
 
 def _is_copied_plainly(kind: type[nn.Module]) -> bool:
     """Whether a module of this class is what its attributes say, and to have two of them does no harm."""
     plain = all(getattr(kind, name) is getattr(nn.Module, name) for name in _ACCESS)
-    return plain and kind.__basicsize__ == nn.Module.__basicsize__ and not hasattr(kind, "__del__")
+    # Replicas for other devices would call what stands for the first.
+    ends = hasattr(kind, "__del__") or issubclass(kind, nn.DataParallel)
+    return plain and kind.__basicsize__ == nn.Module.__basicsize__ and not ends
 
 
 def _is_called_otherwise(module: nn.Module) -> bool:
@@ -81,6 +103,49 @@ def _is_called_otherwise(module: nn.Module) -> bool:
 def all_are_hooked() -> bool:
     """Whether there are hooks now that every module has to call."""
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)  # noqa: SLF001
+
+
+class Together:
+    """Several modules, and what each answers to the same rows.
+
+    Parameters
+    ----------
+    modules : sequence of Module
+        In eval mode.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = modules
+        self._direct = [in_one(calls(module)) for module in modules]
+        self._is_checked = self._is_sound = False
+
+    def __call__(self, rows: Tensor) -> list[Tensor]:
+        """What each answers to rows that it may write into: they are as they were once all have answered."""
+        if all_are_hooked() or (self._is_checked and not self._is_sound):
+            return outputs(self._modules, rows)
+        if self._is_checked:
+            return outputs(self._direct, rows)
+        return self._checked(rows)
+
+    def _checked(self, rows: Tensor) -> list[Tensor]:
+        """The first time both ways, as the user's own code may tell one from the other in ways not thought of."""
+        answers = outputs(self._modules, rows)
+        kept = [answer.clone() for answer in answers]
+        try:
+            direct = outputs(self._direct, rows)
+            self._is_sound = all(map(_same_bits, kept, direct))
+        except Exception:  # noqa: BLE001 - the modules themselves have answered
+            self._is_sound = False
+        self._is_checked = True
+        return kept
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and bool(torch.equal(_bits(one), _bits(other)))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(torch.uint8)
 
 
 def in_one(module: Sequence[Call]) -> Call:

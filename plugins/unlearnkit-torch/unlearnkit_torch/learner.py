@@ -24,7 +24,7 @@ from unlearnkit.learner import Batch, Capabilities, PredictAll, Step
 from unlearnkit.typing import AnyArray, Features, FloatArray
 from unlearnkit_torch import budget, construct, losses, reuse, warm
 from unlearnkit_torch.codec import nonsense_is_an_error, pack, ratio, seed, unpack
-from unlearnkit_torch.direct import all_are_hooked, calls, in_one, outputs
+from unlearnkit_torch.direct import Together
 from unlearnkit_torch.leaks import torch_leaks
 from unlearnkit_torch.loop import Rows, Trainer
 from unlearnkit_torch.names import INPUT_DTYPES, NARROW, dtype_name, output_of, plain
@@ -214,14 +214,12 @@ class TorchLearner:
         sizes = states[0].sizes
         if any(state.sizes != sizes for state in states):
             return None
-        modules = [self.module(state) for state in states]
-        direct = [in_one(calls(module)) for module in modules]
+        together = Together([self.module(state) for state in states])
 
         def predict_all(X: Any) -> Iterable[FloatArray]:
             if not isinstance(X, Tensor) or not is_predicting():
                 return [self.predict(state, X) for state in states]
-            answers = outputs(modules if all_are_hooked() else direct, X)
-            return losses.all_predictions(answers, self.meaning, sizes.n_classes, sizes.n_targets)
+            return losses.all_predictions(together(X), self.meaning, sizes.n_classes, sizes.n_targets)
 
         return predict_all
 

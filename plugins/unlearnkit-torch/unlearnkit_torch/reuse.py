@@ -177,12 +177,34 @@ def look(module: nn.Module) -> Inside | None:
     return inside
 
 
+def is_closed(module: nn.Module) -> bool:
+    """Whether the parts of a module are where ``children`` says and nowhere else in it, nor anything that knows them.
+
+    Examples
+    --------
+    >>> module = nn.Sequential(nn.Linear(2, 1))
+    >>> is_closed(module)
+    True
+    >>> module.last = [module[0]]
+    >>> is_closed(module)
+    False
+    """
+    tensors = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    try:
+        for part in module.modules():
+            _look({name: value for name, value in vars(part).items() if name != "_modules"}, Inside(), tensors)
+    except (_Unseen, RecursionError):
+        return False
+    return True
+
+
 def _look(value: Any, inside: Inside, known: set[int]) -> None:
     kind = type(value)
     if kind in _PLAIN or isinstance(value, type | types.BuiltinFunctionType) or id(value) in known:
         return
     if kind is types.FunctionType and value.__closure__ is None:
-        return
+        value = (value.__defaults__, value.__kwdefaults__)
+        kind = tuple
     if kind is tuple:
         objects = list(value)
     elif kind in _CONTAINERS:
