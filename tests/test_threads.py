@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from sklearn import config_context, get_config
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from unlearnkit.threads import one_thread, side_by_side
@@ -184,3 +185,16 @@ def test_who_wants_no_more_answers_ends_the_others():
     answers.close()
     assert len(called) < 20
     assert threading.active_count() == before
+
+
+def test_what_this_thread_has_set_holds_in_the_others():
+    everybody = threading.Barrier(2, timeout=60)
+
+    def call(_):
+        everybody.wait()
+        return threading.get_ident(), get_config()["working_memory"], np.geterr()["over"]
+
+    with config_context(working_memory=77), np.errstate(over="raise"):
+        told = set(side_by_side(call, range(2), 2))
+    assert len(told) == 2
+    assert all(what == [77, "raise"] for _, *what in told)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -101,6 +102,7 @@ def _loaded() -> tuple[Any, ...]:
 def side_by_side(call: Callable[[T], Answer], items: Iterable[T], jobs: int) -> Iterator[Answer]:
     """What a call says of each item, in order: as fast as this thread and `jobs` - 1 others get through them.
 
+    What is set in this thread of numpy and scikit-learn holds in the others, too: it must not matter which is asked.
     joblib looks for results every ten milliseconds only, and a pool that this thread waits for has it woken by each.
 
     Examples
@@ -108,7 +110,10 @@ def side_by_side(call: Callable[[T], Answer], items: Iterable[T], jobs: int) -> 
     >>> list(side_by_side(abs, [-1, 2, -3], jobs=2))
     [1, 2, 3]
     """
+    from sklearn import config_context, get_config
+
     due, found, n = deque(enumerate(items)), dict[int, Answer](), 0
+    settings = get_config()
 
     def take() -> bool:
         try:
@@ -123,12 +128,13 @@ def side_by_side(call: Callable[[T], Answer], items: Iterable[T], jobs: int) -> 
         return True
 
     def take_all() -> None:
-        while take():
-            pass
+        with config_context(**settings):
+            while take():
+                pass
 
     with ThreadPoolExecutor(max(jobs - 1, 1)) as pool:
         try:
-            others = [pool.submit(take_all) for _ in range(min(jobs, len(due)) - 1)]
+            others = [pool.submit(copy_context().run, take_all) for _ in range(min(jobs, len(due)) - 1)]
             while take():
                 while n in found:
                     yield found.pop(n)
