@@ -409,8 +409,36 @@ def test_weights_that_change_in_place_change_for_both():
     (call,) = calls(module)
     with torch.no_grad():
         module.first.weight.mul_(2)
-        module.rest[1].running_mean.add_(1)
     assert torch.equal(call(ROWS), module(ROWS))
+
+
+class Remembering(Parts):
+    """A module that keeps what it has made for rows of one number, and for how many it was."""
+
+    def __init__(self, *, buffered):
+        super().__init__()
+        self.n, self.kept = 0, []
+        self.register_buffer("shift", torch.zeros(1))
+        self.alias = self.shift
+        self.buffered = buffered
+
+    def forward(self, x):
+        assert self.alias is self.shift
+        if len(x) != self.n:
+            self.n, self.kept[:] = len(x), [len(x)]
+            self.shift.fill_(len(x))
+        return super().forward(x) + (self.shift if self.buffered else self.kept[0])
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_what_a_module_keeps_for_itself_is_not_half_shared(buffered):
+    module, fresh = (Remembering(buffered=buffered).eval() for _ in range(2))
+    fresh.load_state_dict(module.state_dict())
+    (call,) = calls(module)
+    assert call.__self__ is not module
+    for rows in (ROWS[:1], ROWS[:1], ROWS):
+        assert torch.equal(call(rows), fresh(rows))
+        module(ROWS)
 
 
 def test_parts_are_called_without_what_is_around_them(monkeypatch):
@@ -468,6 +496,32 @@ def test_a_module_that_can_be_told_from_what_stands_for_it_is_asked_itself(other
         for rows in (ROWS, ROWS.flip(0)):
             expected = [module(rows) for module in modules]
             assert all(map(torch.equal, together(rows.clone()), expected))
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1]])
+def test_answers_that_lie_in_memory_in_another_way_are_compared(rows, monkeypatch):
+    class Column(Parts):
+        def forward(self, x):
+            return super().forward(x)[:, 0]
+
+    together = Together([Column().eval()])
+    with torch.inference_mode():
+        (expected,) = together(rows.clone())
+        monkeypatch.setattr(nn.Module, "_call_impl", None)
+        (found,) = together(rows.clone())
+    assert torch.equal(found, expected)
+
+
+def test_a_difference_that_was_seen_once_counts():
+    module = Parts().eval()
+    together = Together([module])
+    with torch.inference_mode():
+        together._direct = [lambda rows: rows]
+        together(ROWS.clone())
+        together._direct = [module]
+        together._checked(ROWS.clone())
+        together._direct = [lambda rows: rows]
+        assert torch.equal(together(ROWS.clone())[0], module(ROWS))
 
 
 def test_what_stands_for_modules_is_asked_once_it_has_answered_like_them(monkeypatch):

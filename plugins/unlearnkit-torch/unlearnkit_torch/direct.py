@@ -6,6 +6,7 @@ Of one row that takes as long as what the layers compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any, TypeAlias
 from weakref import ref
@@ -19,6 +20,8 @@ from unlearnkit_torch.reuse import is_closed
 
 Call: TypeAlias = Callable[[Tensor], Tensor]
 
+# What every module has besides its tensors, hooks for one.
+_SHARED = vars(nn.Module()).keys() - {"_parameters", "_buffers"}
 _ACCESS = ("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__new__", "__eq__", "__hash__")
 # What of a module is called before, after or instead of its ``forward``.
 _BESIDES = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_compiled_call_impl")
@@ -52,25 +55,28 @@ def _calls(module: nn.Module, lights: Mapping[nn.Module, nn.Module]) -> list[Cal
 
 
 def _lights(module: nn.Module) -> dict[nn.Module, nn.Module]:
-    """The parts of a module once more, over the same tensors, by those that they stand for, which stay as they are.
+    """The parts of a module once more, over the same parameters, by those that they stand for, which stay as they are.
 
-    A light part calls others by their ``forward``. None of them if a part could tell that it is not the module's own.
+    A light part calls others by their ``forward``. There are none if a part could be seen to know that it is not the
+    module's own; what is not seen, `Together` checks.
     """
     parts = list(module.modules())
     if any(_is_called_otherwise(part) or not _is_copied_plainly(type(part)) for part in parts) or not is_closed(module):
         return {}
     lights: dict[nn.Module, nn.Module] = {part: object.__new__(type(part)) for part in parts}
+    known: dict[int, Any] = {id(parameter): parameter for parameter in module.parameters()}
     for part, light in lights.items():
         own = vars(part)
-        held = {name: dict(own[name]) for name in ("_parameters", "_buffers")}
+        # What a forward notes, for one in a buffer, must be all of it the light part's own, or all of it the module's.
+        held = deepcopy({name: value for name, value in own.items() if name not in _SHARED}, known)
         children = {name: None if child is None else lights[child] for name, child in own["_modules"].items()}
-        # In the place of what torch.compile makes, which a module that is copied or pickled leaves behind.
+        # In the place of what torch.compile makes: ``copy`` and pickle leave it behind.
         vars(light).update(own | held | {"_modules": children, "_compiled_call_impl": _forward_of(light, own)})
     return lights
 
 
 def _forward_of(light: nn.Module, own: Mapping[str, Any]) -> Callable[..., Any]:
-    """What calls the ``forward`` of a part, without keeping the part alive, unless there are hooks by then."""
+    """What calls the ``forward`` of a part of something, without keeping it alive, unless it has hooks by then."""
     part, before, after = ref(light), own["_forward_pre_hooks"], own["_forward_hooks"]
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -117,11 +123,11 @@ class Together:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = modules
         self._direct = [in_one(calls(module)) for module in modules]
-        self._is_checked = self._is_sound = False
+        self._is_checked, self._is_sound = False, True
 
     def __call__(self, rows: Tensor) -> list[Tensor]:
         """What each answers to rows that it may write into: they are as they were once all have answered."""
-        if all_are_hooked() or (self._is_checked and not self._is_sound):
+        if all_are_hooked() or not self._is_sound:
             return outputs(self._modules, rows)
         if self._is_checked:
             return outputs(self._direct, rows)
@@ -132,9 +138,11 @@ class Together:
         answers = outputs(self._modules, rows)
         kept = [answer.clone() for answer in answers]
         try:
-            direct = outputs(self._direct, rows)
-            self._is_sound = all(map(_same_bits, kept, direct))
+            alike = all(map(_same_bits, kept, outputs(self._direct, rows.clone())))
         except Exception:  # noqa: BLE001 - the modules themselves have answered
+            alike = False
+        # Another thread may be here, too: whichever sees a difference is right.
+        if not alike:
             self._is_sound = False
         self._is_checked = True
         return kept
@@ -145,7 +153,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().view(torch.uint8)
+    return tensor.clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
 def in_one(module: Sequence[Call]) -> Call:

@@ -178,7 +178,9 @@ def look(module: nn.Module) -> Inside | None:
 
 
 def is_closed(module: nn.Module) -> bool:
-    """Whether the parts of a module are where ``children`` says and nowhere else in it, nor anything that knows them.
+    """Whether a module is seen to have its parts where ``children`` says alone, and nothing else that knows them.
+
+    False, too, where something cannot be looked into.
 
     Examples
     --------
@@ -203,6 +205,7 @@ def _look(value: Any, inside: Inside, known: set[int]) -> None:
     if kind in _PLAIN or isinstance(value, type | types.BuiltinFunctionType) or id(value) in known:
         return
     if kind is types.FunctionType and value.__closure__ is None:
+        # All that it holds itself.
         value = (value.__defaults__, value.__kwdefaults__)
         kind = tuple
     if kind is tuple:
