@@ -250,7 +250,7 @@ def order_by_id(rid: ByteArray, slices: IntArray, weight: FloatArray | None) -> 
         order = np.lexsort(_keys(words, slices, weight))
         return order, _has_ties(words[order])
     # Keyed hashes that differ do so in their first half, and to sort by that alone takes a third of the time.
-    for key in _keys(words, slices, weight)[2:]:
+    for key in _keys_before_ids(slices, weight):
         order = order[np.argsort(key[order], kind="stable")]
     return order, False
 
@@ -267,8 +267,11 @@ def order_by_content(rid: ByteArray, content: ByteArray, slices: IntArray, weigh
 
 def _keys(words: AnyArray, slices: IntArray, weight: FloatArray | None) -> list[AnyArray]:
     """The sort keys, the last of which counts most."""
-    idle = () if weight is None else (weight <= 0,)
-    return [words[:, 1], words[:, 0], slices, *idle]
+    return [words[:, 1], words[:, 0], *_keys_before_ids(slices, weight)]
+
+
+def _keys_before_ids(slices: IntArray, weight: FloatArray | None) -> list[AnyArray]:
+    return [slices] if weight is None else [slices, weight <= 0]
 
 
 def _has_ties(words: AnyArray) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 _lock = threading.Lock()
@@ -99,7 +99,7 @@ def _loaded() -> tuple[Any, ...]:
     return _libraries
 
 
-def side_by_side(call: Callable[[T], Answer], items: Iterable[T], jobs: int) -> Iterator[Answer]:
+def side_by_side(call: Callable[[Item], Answer], items: Iterable[Item], jobs: int) -> Iterator[Answer]:
     """What a call says of each item, in order: as fast as this thread and `jobs` - 1 others get through them.
 
     What is set in this thread of numpy and scikit-learn holds in the others, too: it must not matter which is asked.

@@ -122,16 +122,14 @@ class Together:
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._modules = modules
-        self._direct = [in_one(calls(module)) for module in modules]
-        self._is_checked, self._is_sound = False, True
+        self._direct: Sequence[Call] = [in_one(calls(module)) for module in modules]
+        self._is_checked = False
 
     def __call__(self, rows: Tensor) -> list[Tensor]:
         """What each answers to rows that it may write into: they are as they were once all have answered."""
-        if all_are_hooked() or not self._is_sound:
+        if all_are_hooked():
             return outputs(self._modules, rows)
-        if self._is_checked:
-            return outputs(self._direct, rows)
-        return self._checked(rows)
+        return outputs(self._direct, rows) if self._is_checked else self._checked(rows)
 
     def _checked(self, rows: Tensor) -> list[Tensor]:
         """The first time both ways, as the user's own code may tell one from the other in ways not thought of."""
@@ -141,9 +139,9 @@ class Together:
             alike = all(map(_same_bits, kept, outputs(self._direct, rows.clone())))
         except Exception:  # noqa: BLE001 - the modules themselves have answered
             alike = False
-        # Another thread may be here, too: whichever sees a difference is right.
         if not alike:
-            self._is_sound = False
+            # For good, whatever another thread sees that may be here, too.
+            self._direct = self._modules
         self._is_checked = True
         return kept
 

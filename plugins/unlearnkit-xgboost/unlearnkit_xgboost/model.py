@@ -128,7 +128,7 @@ def joined(parts: Mapping[str, bytes], since: int = 0) -> Any:
 
 
 def check_names(parts: Mapping[str, bytes]) -> None:
-    """Raise StateError unless these are the parts of a model; what is in the others is for `joined` to check."""
+    """Raise StateError unless these are the parts of a model by name; `joined` checks what is in them."""
     steps = [step_name(i) for i in range(len(parts) - 2)]
     if set(parts) not in ({MODEL}, {MODEL, EDGES, *steps}):
         raise ubjson.nonsense("parts are missing, or of another model")
